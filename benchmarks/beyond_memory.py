@@ -84,7 +84,8 @@ def run(log: Path, limit_mb: int, *arguments: object) -> dict[str, Any]:
     """One `seqmel` command under the limit."""
     command = [sys.executable, "-m", "seqmel", *map(str, arguments)]
     limits = (limit_mb << 20, limit_mb << 20)
-    began, peak = time.monotonic(), {"granted_mb": 0, "in_use_mb": 0}
+    began = time.monotonic()
+    peak = {"granted_mb": 0, "in_use_mb": 0}
     with log.open("a") as file:
         process = subprocess.Popen(
             command,
@@ -122,7 +123,8 @@ def main() -> None:
     options = parser.parse_args()
     out: Path = options.output
     out.mkdir(parents=True, exist_ok=True)
-    events, log = out / "events.parquet", out / "log.txt"
+    events = out / "events.parquet"
+    log = out / "log.txt"
     clients = max(4, options.events // options.events_per_client)
     write_events(events, options.events, clients, options.columns)
     chosen = [f"preparation.memory_limit={options.memory_limit}", *NARROW, *options.further]

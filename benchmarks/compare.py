@@ -128,7 +128,8 @@ class Side:
     def __init__(
         self, python: str | None, script: str, threads: int, *, path: Path | None = None
     ) -> None:
-        self.python, self.script = python, script
+        self.python = python
+        self.script = script
         self.environment = os.environ | {
             "OMP_NUM_THREADS": str(threads),
             "PYTHONWARNINGS": "ignore",
@@ -243,11 +244,9 @@ def _row(
 ) -> dict[str, Any]:
     from stages_limits import flops_per_event
 
-    ours, theirs, limit = (
-        answers["ours", c.ours],
-        answers["theirs", c.theirs],
-        answers["limit", c.limit],
-    )
+    ours = answers["ours", c.ours]
+    theirs = answers["theirs", c.theirs]
+    limit = answers["limit", c.limit]
     rates = {
         name: [a["units"] / a["seconds"] for a in part]
         for name, part in (("ours", ours), ("theirs", theirs))

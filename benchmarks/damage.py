@@ -74,7 +74,8 @@ VALUES: tuple[Any, ...] = (
 def damaged_bytes(content: bytes, chance: random.Random) -> bytes:
     """Some bits flipped, a part cut off, left out, doubled or overwritten."""
     data = bytearray(content)
-    at, size = chance.randrange(len(data)), chance.choice([1, 2, 8, 64, 1000])
+    at = chance.randrange(len(data))
+    size = chance.choice([1, 2, 8, 64, 1000])
     match chance.choice(["flip", "flip", "cut", "leave out", "double", "overwrite", "empty"]):
         case "flip":
             for _ in range(chance.choice([1, 1, 2, 30])):
@@ -231,7 +232,8 @@ def fuzz(
     rounds: int, model: Path, events: Any, configs: list[str], scratch: Path, seed: int
 ) -> dict[str, Counter[str]]:
     """Damage `count` times, three of four a model folder; return the number of each outcome."""
-    whole, outcomes = load_model(model), {"model folder": Counter[str](), "config": Counter[str]()}
+    whole = load_model(model)
+    outcomes = {"model folder": Counter[str](), "config": Counter[str]()}
     for number in range(rounds):
         chance = random.Random(f"{seed}-{number}")
         kind = "config" if number % 4 == 3 else "model folder"

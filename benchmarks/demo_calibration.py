@@ -69,7 +69,8 @@ def order_features(events: pd.DataFrame) -> pd.DataFrame:
 def _refund_days(events: pd.DataFrame) -> pd.Series:
     """Return the mean days from the last purchase of that kind and size to a refund."""
     clothes = events[events["mcc"].isin(CLOTHES)]
-    refunds, bought = clothes[clothes["amount"] > 0], clothes[clothes["amount"] < 0]
+    refunds = clothes[clothes["amount"] > 0]
+    bought = clothes[clothes["amount"] < 0]
     pairs = refunds.merge(bought, on=["client_id", "mcc"], suffixes=("", "_bought"))
     pairs["days"] = (pairs["event_time"] - pairs["event_time_bought"]).dt.total_seconds() / 86_400
     pairs = pairs[(pairs["days"] > 0) & (pairs["amount"] <= -pairs["amount_bought"])]
@@ -116,7 +117,8 @@ def boosted(features: np.ndarray, labels: np.ndarray, fold: int, threads: int) -
     scores = np.asarray(model.predict(features[held]))
     if classes > 2:
         return float((scores.argmax(axis=1) == labels[held]).mean())
-    ranks, positive = pd.Series(scores).rank().to_numpy(), labels[held] == 1
+    ranks = pd.Series(scores).rank().to_numpy()
+    positive = labels[held] == 1
     return float((ranks[positive].mean() - (positive.sum() + 1) / 2) / (~positive).sum())
 
 
@@ -140,7 +142,8 @@ def main() -> None:
             f"seed {seed}: {args.clients} clients, {len(events)} events in {seconds:.1f} s, "
             f"lengths {lengths}"
         )
-        plain, order = aggregates(events), order_features(events)
+        plain = aggregates(events)
+        order = order_features(events)
         clients = data.clients.to_pandas().set_index("client_id").loc[plain.index]
         labels = {
             "gender": (clients["gender"] == "F").to_numpy(int),

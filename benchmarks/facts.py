@@ -39,7 +39,9 @@ from seqmel.training.finetuning.finetune import finetuned_model
 
 EVERYTHING = "aggregates with order + facts: LightGBM"
 EMBEDDED = "embeddings + facts: LightGBM"
-WITHOUT, JOINT, ALL_JOINT = "fine-tuned, no facts", "joint", "joint, aggregates as facts"
+WITHOUT = "fine-tuned, no facts"
+JOINT = "joint"
+ALL_JOINT = "joint, aggregates as facts"
 
 
 def numbers(facts: pd.DataFrame) -> pd.DataFrame:
@@ -73,11 +75,13 @@ def main() -> None:
     client = events.column_names[0]
     ids = pc.unique(events[client])[: asked.clients]
     events = events.filter(pc.is_in(events[client], ids))
-    folder, sequences = asked.output / "model", asked.output / "sequences"
+    folder = asked.output / "model"
+    sequences = asked.output / "sequences"
     if not (folder / "config.json").is_file():
         train(events, folder, epochs=asked.epochs, progress=console_progress())
         prepare(events, sequences, model=load_model(folder))
-    model, prepared = load_model(folder), open_prepared(sequences)
+    model = load_model(folder)
+    prepared = open_prepared(sequences)
     facts = read_facts(asked.clients_file, asked.fact, likely=client)
     y = read_labels(asked.clients_file, asked.target, client=client)
 

@@ -76,7 +76,8 @@ TREES = {
 
 def opened(data: Path, out: Path, name: str) -> tuple[Model, PreparedSequences]:
     """Return the unsupervised model of a set and its sequences; make both if missing."""
-    model, sequences = out / name / "model", out / name / "sequences"
+    model = out / name / "model"
+    sequences = out / name / "sequences"
     if not (model / "config.json").is_file():
         train(str(data / name / "events.parquet"), model, progress=console_progress(), resume=True)
     if not sequences.exists():

@@ -62,7 +62,8 @@ def without_waiting(device: str) -> Iterator[None]:
 def timed(run: Run, repeats: int) -> dict[str, float]:
     """Return rates after a warm-up run: median, smallest, largest; and events per unit."""
     run()
-    rates, events = [], 1.0
+    rates = []
+    events = 1.0
     for _ in range(repeats):
         began = time.perf_counter()
         done = run()

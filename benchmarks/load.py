@@ -85,7 +85,8 @@ def main() -> None:
     seconds: list[list[float]] = [[] for _ in range(asked.connections)]
     wrong: list[str] = []
     send(asked.url, requests, 0, time.monotonic() + 1, [], wrong)  # a warm-up
-    before, end = memory(asked.url), time.monotonic() + asked.seconds
+    before = memory(asked.url)
+    end = time.monotonic() + asked.seconds
     threads = [
         threading.Thread(target=send, args=(asked.url, requests, 17 * i, end, own, wrong))
         for i, own in enumerate(seconds)

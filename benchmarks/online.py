@@ -57,8 +57,10 @@ def main() -> None:
     client = frame[frame["client_id"] == sizes.index[0]].sort_values("event_time")
     if len(client) <= asked.events:
         parser.error(f"the longest client has {len(client)} events")
-    part, new = client.iloc[: asked.events], client.iloc[asked.events].to_dict()
-    events, scorer = part.to_dict("records"), model.scorer()
+    part = client.iloc[: asked.events]
+    new = client.iloc[asked.events].to_dict()
+    events = part.to_dict("records")
+    scorer = model.scorer()
     state = scorer.update(events)
     calls: dict[str, Callable[[], Any] | None] = {
         f"scorer.embed, {asked.events} events": lambda: scorer.embed(events),

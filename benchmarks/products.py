@@ -61,18 +61,18 @@ def table() -> str:
         lines.append(f"| {name} | {' | '.join(numbers)} |")
 
     for name, rows, inner, columns in _SHAPES:
-        left, right, out = (
-            torch.randn(rows, inner),
-            torch.randn(inner, columns),
-            torch.zeros(rows, columns),
-        )
+        left = torch.randn(rows, inner)
+        right = torch.randn(inner, columns)
+        out = torch.zeros(rows, columns)
         product = Product(right, rows, None)
         runs = (
             lambda a=left, b=right, o=out: o.addmm_(a, b),
             lambda p=product, a=left, o=out: p(o, a),
         )
         add(name, (rows, inner, columns), compared(runs, 2.0 * rows * inner * columns))
-    states, slopes, total = torch.randn(2048, 256), torch.randn(2048, 768), torch.zeros(256, 768)
+    states = torch.randn(2048, 256)
+    slopes = torch.randn(2048, 768)
+    total = torch.zeros(256, 768)
     gradient = (
         lambda: total.addmm_(states.t(), slopes),
         lambda: add_product(total, states.t(), slopes),

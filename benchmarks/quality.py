@@ -96,7 +96,8 @@ def write_records(data: Path, folder: Path, asked: dict[str, Any]) -> dict[str, 
     since a feature named `type` breaks it.
     """
     prepared = prepare(data, folder / "prepared", config=Config(), overwrite=True)
-    schema, vocabulary = prepared.schema, prepared.vocabulary
+    schema = prepared.schema
+    vocabulary = prepared.vocabulary
     with pa.OSFile(str(folder / "prepared" / "sequences.arrow")) as file:
         coded = pa.ipc.open_file(file).read_all()
     raw = pa.Table.from_batches(
@@ -142,7 +143,8 @@ def seqmel(*arguments: object) -> None:
 
 def run(given: argparse.Namespace, folder: Path, name: str) -> None:
     """All vectors of a set, and their scores, in `folder`."""
-    seed, peer = given.seed, given.peer_python
+    seed = given.seed
+    peer = given.peer_python
     asked = SETS[name] | {"seed": seed}
     folder.mkdir(parents=True, exist_ok=True)
     here = given.data / name

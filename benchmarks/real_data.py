@@ -49,10 +49,8 @@ def run(data: Path, out: Path, name: str, extra: list[str]) -> None:
             seqmel(log, "train", events, "-o", out / model, "--resume", *extra, *epochs)
         if not (out / f"{model}.parquet").exists():
             seqmel(log, "embed", out / model, events, "-o", out / f"{model}.parquet")
-    trained, untrained = (
-        f"embeddings={out / 'model.parquet'}",
-        f"untrained={out / 'untrained.parquet'}",
-    )
+    trained = f"embeddings={out / 'model.parquet'}"
+    untrained = f"untrained={out / 'untrained.parquet'}"
     for target in TARGETS[name]:
         for what, sets in (("trained", [trained, "--events", events]), ("untrained", [untrained])):
             scores = out / f"{target}-{what}.json"

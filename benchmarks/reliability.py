@@ -195,7 +195,8 @@ def _plan(folder: Path) -> Path:
 def jobs(folder: Path) -> list[Job]:
     """The commands on the same events."""
     plan = str(_plan(folder))
-    events, model = str(folder / "events.parquet"), folder / "model"
+    events = str(folder / "events.parquet")
+    model = folder / "model"
     return [
         Job(
             "prepare",

@@ -53,7 +53,9 @@ def measure(
     out: Path, clients: int, *, train: bool, memory_limit: str, settings: list[str]
 ) -> list[dict[str, Any]]:
     """The rows for so many clients; events and outputs are removed when they are done with."""
-    events, log, model = out / "events.parquet", out / "log.txt", out / "model"
+    events = out / "events.parquet"
+    log = out / "log.txt"
+    model = out / "model"
     # by a process of its own: the peak of one that is started later counts what this one held
     # before
     writer = multiprocessing.get_context("spawn").Process(

@@ -21,7 +21,10 @@ from seqmel.data.schema import EventSchema, SchemaOptions
 from seqmel.data.sources.reading import open_events
 
 ROWS = 200_000
-CODE, NUMBER, TEXT, OUT = "a category", "a number", "a text", "left out"
+CODE = "a category"
+NUMBER = "a number"
+TEXT = "a text"
+OUT = "left out"
 BASEBALL = (
     ("games gs innouts po a e dp bat_ab bat_r bat_h bat_hr bat_rbi bat_sb bat_cs bat_bb "
 "bat_so").split()
@@ -62,7 +65,8 @@ def main(folder: Path) -> None:
         wrong = [
             f"{c}: {found[c]}, by hand {role}" for c, role in expected.items() if found[c] != role
         ]
-        right, columns = right + len(expected) - len(wrong), columns + len(expected)
+        right = right + len(expected) - len(wrong)
+        columns = columns + len(expected)
         print(
             f"{name:50s} {len(expected) - len(wrong):3d} of {len(expected):3d}  {'; '.join(wrong)}",
             flush=True,
@@ -122,7 +126,9 @@ def renamed(table: Table) -> Table:
 def as_codes(table: Table) -> Table:
     """Texts as whole numbers in random order, floats where some are missing, as pandas has them."""
     name, events, by_hand = table
-    draw, events, roles = np.random.default_rng(0), events.copy(), dict(by_hand)
+    draw = np.random.default_rng(0)
+    events = events.copy()
+    roles = dict(by_hand)
     for column, role in by_hand.items():
         if role == CODE and not pd.api.types.is_numeric_dtype(events[column]):
             values = events[column].dropna().unique()
@@ -150,7 +156,8 @@ def as_whole_numbers(table: Table) -> Table:
 def with_noise(table: Table) -> Table:
     """Return sixty unrelated columns: fractions, whole numbers and texts in turn."""
     name, events, by_hand = table
-    draw, rows = np.random.default_rng(0), len(events)
+    draw = np.random.default_rng(0)
+    rows = len(events)
     noise = {
         f"n{i}": draw.normal(size=rows)
         if i % 3 == 0

@@ -60,7 +60,8 @@ def _answer(
     try:
         if stage not in ready:
             ready[stage] = stages[stage](Path(folder))
-        began, used = time.perf_counter(), time.process_time()
+        began = time.perf_counter()
+        used = time.process_time()
         done = ready[stage]()
         figures = {
             "seconds": time.perf_counter() - began,

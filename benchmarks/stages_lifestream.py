@@ -90,7 +90,8 @@ def _module(folder: Path) -> Any:
     from ptls.nn import RnnSeqEncoder, TrxEncoder
 
     sizes = sizes_of(folder)
-    names, numbers = sizes["categories"], sizes["numbers"]
+    names = sizes["categories"]
+    numbers = sizes["numbers"]
     width, more = divmod(
         sizes["event"] - len(numbers), len(names)
     )  # side by side they are `event` wide
@@ -109,11 +110,14 @@ def step(folder: Path) -> Run:
     """Draw, forward, backward, Adam, without a trainer around them; units are clients."""
     import torch
 
-    sizes, loader, module = sizes_of(folder), _loader(folder), _module(folder).train()
+    sizes = sizes_of(folder)
+    loader = _loader(folder)
+    module = _module(folder).train()
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
 
     def run() -> dict[str, float]:
-        batches, events = iter(loader), 0
+        batches = iter(loader)
+        events = 0
         for _ in range(sizes["steps"]):
             batch, clients = next(batches)
             vectors, clients = module.shared_step(batch, clients)
@@ -134,7 +138,8 @@ def loss(folder: Path) -> Run:
 
     sizes = sizes_of(folder)
     torch.manual_seed(0)
-    views, clients = sizes["views"], torch.arange(sizes["views"]) // sizes["count"]
+    views = sizes["views"]
+    clients = torch.arange(sizes["views"]) // sizes["count"]
     vectors = torch.nn.functional.normalize(
         torch.randn(views, sizes["width"]), dim=1
     ).requires_grad_()
@@ -159,7 +164,9 @@ def embed(folder: Path) -> Run:
     import torch
     from ptls.data_load.datasets import inference_data_loader
 
-    sizes, records, module = sizes_of(folder), _records(folder), _module(folder)
+    sizes = sizes_of(folder)
+    records = _records(folder)
+    module = _module(folder)
 
     def run() -> dict[str, float]:
         trainer = lightning.Trainer(

@@ -128,7 +128,8 @@ def step(
     """
     tune_malloc()
     limit_onednn_cache(recurrent=True)  # for all variants of this process
-    sizes, prepared = sizes_of(folder), open_prepared(folder / "prepared")
+    sizes = sizes_of(folder)
+    prepared = open_prepared(folder / "prepared")
     config = variant_config(sizes, variant)
     torch.manual_seed(0)
     encoder = SequenceEncoder(config, prepared.vocabulary).to(device).train()
@@ -154,7 +155,8 @@ def step(
         optimizer.step()
 
     def run() -> dict[str, float]:
-        drawn, events = iter(batches), 0
+        drawn = iter(batches)
+        events = 0
         for _ in range(sizes["steps"]):
             if around is None:
                 batch = next(drawn).to(device)
@@ -174,7 +176,8 @@ class _Given(Encoded):
     """Vectors that are there already."""
 
     def __init__(self, vectors: torch.Tensor, batch: ViewBatch) -> None:
-        self.batch, self.progress = batch, 0.0
+        self.batch = batch
+        self.progress = 0.0
         self.__dict__["vectors"] = vectors.requires_grad_()
 
 
@@ -203,7 +206,8 @@ def loss(folder: Path, *, device: str = "cpu", calls: int = 20) -> Run:
 
 def embed(folder: Path, *, variant: str, device: str = "cpu", source: str = "prepared") -> Run:
     """Embed sequences (`prepared`) or events (`events.parquet`) to Parquet; units are events."""
-    sizes, prepared = sizes_of(folder), open_prepared(folder / "prepared")
+    sizes = sizes_of(folder)
+    prepared = open_prepared(folder / "prepared")
     config = variant_config(sizes, variant)
     torch.manual_seed(0)
     model = Model(

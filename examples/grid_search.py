@@ -25,7 +25,8 @@ GRID = {
 def main() -> None:
     """Print the scores of the grid."""
     data = seqmel.generate_card_data(150, seed=0)
-    clients, events = data.clients.to_pandas(), seqmel.EventSequences.read(data.events)
+    clients = data.clients.to_pandas()
+    events = seqmel.EventSequences.read(data.events)
     small = {"hidden_size": 16}
     embedder = seqmel.SequenceEmbedder(events=events, event_encoder=small, epochs=2, random_state=0)
     parts = [("embedding", embedder, ["client_id"]), ("static", OneHotEncoder(), ["gender"])]

@@ -20,7 +20,8 @@ from seqmel import AggregateFeatures, EventSequences, SequenceEmbedder, generate
 def main(count: int) -> None:
     """Print the AUROC of each feature set over three folds of clients."""
     data = generate_card_data(count, seed=0)
-    clients, events = data.clients.to_pandas(), EventSequences.read(data.events)
+    clients = data.clients.to_pandas()
+    events = EventSequences.read(data.events)
     small = {"hidden_size": 64}
     embedder = SequenceEmbedder(events=events, event_encoder=small, epochs=3, random_state=0)
     embeddings = ("embeddings", embedder, ["client_id"])

@@ -28,7 +28,8 @@ HERE = Path(__file__).resolve().parent
 def run(notebook: dict[str, Any]) -> dict[str, Any]:
     """Return the notebook with the outputs of its cells, run in this folder one after another."""
     names: dict[str, Any] = {"__name__": "__main__"}
-    cells, number = [], 0
+    cells = []
+    number = 0
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
             number += 1

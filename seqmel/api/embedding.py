@@ -118,7 +118,8 @@ def check_together(
         )
     if only is not None and per != "event":
         raise ConfigError(f"{spelled('only')} chooses events. It needs {spelled('per event')}.")
-    spark, per_event = "engine spark", "per event"
+    spark = "engine spark"
+    per_event = "per event"
     given = {
         per_event: per == "event",
         "as_of": as_of is not None,
@@ -169,7 +170,8 @@ def write_embeddings(
         raise ConfigError(
             "history and skipped belong to a state: they are for clients with late events."
         )
-    path, given = Path(output), options.given
+    path = Path(output)
+    given = options.given
     if per == "event":
         return Written(path, *embed_per_event(model, events, path, only=only, **given))
     if as_of is not None:
@@ -293,7 +295,8 @@ def _in_memory(model: TrainedModel, events: Events, options: EmbedOptions) -> pd
             watch=watch,
         )
         ids, vectors = zip(*((ids, part[:, : how.dim].numpy()) for ids, part in parts), strict=True)
-    keys, numbers = pa.table({model.schema.client: pa.chunked_array(ids)}), np.concatenate(vectors)
+    keys = pa.table({model.schema.client: pa.chunked_array(ids)})
+    numbers = np.concatenate(vectors)
     if how.layout == "list":
         return _frame(how.table(keys, numbers), keys=1)
     coded = how.encode(numbers)

@@ -771,7 +771,8 @@ class Model(TrainedModel):
 
     def _facts(self) -> dict[str, str]:
         """Facts for the printed forms of the model: label -> text."""
-        config, metrics = self.config, self.metrics
+        config = self.config
+        metrics = self.metrics
         learnt = metrics.get("pretraining") or metrics
         facts = {
             "encoder": f"{config.encoder.name}, pooling {' + '.join(config.pooling)}",

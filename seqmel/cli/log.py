@@ -102,7 +102,8 @@ def logged(path: Path | None, command: str, options: Mapping[str, Any]) -> Itera
         return
     from seqmel.core.version import __version__
 
-    log, began = RunLog(path, console_progress()), time.monotonic()
+    log = RunLog(path, console_progress())
+    began = time.monotonic()
     log.record(
         "started",
         {"command": command, "options": options, "seqmel": __version__, "process": os.getpid()},

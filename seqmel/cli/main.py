@@ -140,7 +140,8 @@ def _out_of_memory(error: Exception) -> bool:
 
 def _show_renames() -> None:
     """Show warnings of seqmel's own as plain lines, once each, and in the first process only."""
-    show, seen = warnings.showwarning, set[str]()
+    show = warnings.showwarning
+    seen = set[str]()
 
     def line(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
         if category.__name__ not in (

@@ -26,7 +26,8 @@ def in_short(reasons: pd.DataFrame, top: int = 10) -> str:
 
 def _one_in_short(client: str, rows: pd.DataFrame, top: int) -> str:
     known = rows[rows["part"] != "baseline"]
-    total, baseline = rows["contribution"].sum(), rows["contribution"].iloc[0]
+    total = rows["contribution"].sum()
+    baseline = rows["contribution"].iloc[0]
     start = "without events"
     start += " and with typical facts" if (rows["part"] == "fact").any() else ""
     lines = [

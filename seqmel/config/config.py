@@ -150,7 +150,8 @@ class Config(Options):
             self._views_fit(parts)
             self._states_learn(parts)
         self._check_matryoshka()
-        loss, miner = self.loss, self.miner
+        loss = self.loss
+        miner = self.miner
         fitting = ", ".join(
             method_name(o) for o in options_of(Config, "miner") if o.gives == loss.takes
         )

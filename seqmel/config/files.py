@@ -40,7 +40,8 @@ def read_config(path: str | Path | None, settings: Iterable[str] = (), **flags: 
         (64, 1)
     """
     options = with_new_names(_read_yaml(Path(path))) if path is not None else {}
-    in_file, later = set(options), []
+    in_file = set(options)
+    later = []
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals or not name:

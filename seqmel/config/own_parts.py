@@ -54,7 +54,8 @@ def options_from_signature(
     Raises:
         ConfigError: an argument without a type, or of a type that a config file cannot hold.
     """
-    base, whose = _BASES[section], getattr(part, "__name__", str(part))
+    base = _BASES[section]
+    whose = getattr(part, "__name__", str(part))
     hints = _hints(part)
     fields: dict[str, Any] = {"name": (Literal[name], ...)}
     for argument in inspect.signature(part).parameters.values():

@@ -17,6 +17,7 @@ def correlation(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
         a: (N,) numbers.
         b: (N,) numbers.
     """
-    a, b = a - a.mean(), b - b.mean()
+    a = a - a.mean()
+    b = b - b.mean()
     size = np.sqrt((a * a).sum() * (b * b).sum())
     return float((a * b).sum() / size) if size > 1e-12 else 0.0

@@ -151,7 +151,8 @@ def with_own_defaults(function: Callable[P, R]) -> Callable[P, R]:
 
 @contextlib.contextmanager
 def _own_defaults() -> Iterator[None]:
-    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    dtype = torch.get_default_dtype()
+    device = torch.get_default_device()
     moved = torch.device("cpu") if device.type != "cpu" else contextlib.nullcontext()
     torch.set_default_dtype(torch.float32)
     try:

@@ -232,7 +232,8 @@ class _Gather(torch.autograd.Function):
         parts = [torch.empty_like(padded) for _ in counts]
         dist.all_gather(parts, padded)
         begin = sum(counts[: rank.index])
-        ctx.own, ctx.count = slice(begin, begin + len(rows)), rank.count
+        ctx.own = slice(begin, begin + len(rows))
+        ctx.count = rank.count
         return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
     @staticmethod

@@ -26,6 +26,7 @@ def leading_eigenvectors(matrix: Tensor, count: int) -> tuple[Tensor, Tensor]:
         values, vectors = torch.linalg.eigh(matrix)
     except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
         values, vectors = map(torch.from_numpy, np.linalg.eigh(matrix.numpy()))
-    values, vectors = values.flip(0)[:count], vectors.flip(1)[:, :count]
+    values = values.flip(0)[:count]
+    vectors = vectors.flip(1)[:, :count]
     largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
     return values, vectors * largest.sign()

@@ -27,7 +27,9 @@ Groups = npt.NDArray[np.int64]
 _STRENGTHS = tuple(10.0**power for power in np.arange(-5.0, -0.9, 0.5))
 _FALLBACK = 1e-4  # if a class has too few clients for the folds
 _ALPHAS = tuple(10.0**power for power in np.arange(0.0, 7.0, 0.5))
-_FOLDS, _FOLDS_OF_MANY, _FEW = 5, 3, 2_000
+_FOLDS = 5
+_FOLDS_OF_MANY = 3
+_FEW = 2_000
 _PATIENCE = 2  # along the strengths the log-loss falls and then rises
 _ITERATIONS = 300
 
@@ -131,7 +133,9 @@ def _strength(
     enough = np.flatnonzero(counts[y] >= folds)
     if len(np.unique(y[enough])) < 2:
         return _FALLBACK
-    x, y, w = x[enough], np.unique(y[enough], return_inverse=True)[1], w[enough]
+    x = x[enough]
+    y = np.unique(y[enough], return_inverse=True)[1]
+    w = w[enough]
     if groups is None:
         fold = spread_folds(y, folds, seed)
     else:
@@ -139,7 +143,10 @@ def _strength(
         fold = spread_folds(np.bincount(owner, y) / np.bincount(owner), folds, seed)[owner]
         # A class must be in the training part of every fold: in two folds or more.
         shared = np.array([len(np.unique(fold[y == code])) > 1 for code in range(y.max() + 1)])[y]
-        x, y, w, fold = x[shared], y[shared], w[shared], fold[shared]
+        x = x[shared]
+        y = y[shared]
+        w = w[shared]
+        fold = fold[shared]
         if len(np.unique(y)) < 2 or len(np.unique(fold)) < folds:
             return _FALLBACK
         y = np.unique(y, return_inverse=True)[1]
@@ -148,7 +155,8 @@ def _strength(
     for strength in _STRENGTHS:
         loss = np.zeros(len(y))
         for held in range(folds):
-            train, test = fold != held, fold == held
+            train = fold != held
+            test = fold == held
             models[held] = _fit(x[train], y[train], w[train], strength, models[held])
             right = models[held].predict_proba(x[test])[np.arange(test.sum()), y[test]]
             loss[test] = -w[test] * np.log(np.maximum(right, 1e-12))

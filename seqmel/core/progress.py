@@ -149,8 +149,11 @@ class _Lines:
 
 class _Line:
     def __init__(self, name: str, total: int | None, unit: str) -> None:
-        self.name, self.total, self.unit = name, total, unit
-        self.done, self.note = 0, ""
+        self.name = name
+        self.total = total
+        self.unit = unit
+        self.done = 0
+        self.note = ""
         self.began = self.reported = time.monotonic()
 
     def advance(self, amount: int = 1, note: str = "") -> None:
@@ -223,7 +226,9 @@ class _Bars:
 
 class _Bar:
     def __init__(self, bars: object, number: int, unit: str) -> None:
-        self.bars, self.number, self.unit = bars, number, unit
+        self.bars = bars
+        self.number = number
+        self.unit = unit
         self.done, self.began = 0, time.monotonic()
 
     def advance(self, amount: int = 1, note: str = "") -> None:

@@ -10,8 +10,10 @@ from seqmel.core.errors import did_you_mean
 
 __all__ = ["checked_time_zone", "utc_offsets"]
 
-_FIRST, _LAST = dt.date(1900, 1, 1), dt.date(2100, 1, 1)
-_DAY, _SECOND_US = 86_400, 1_000_000
+_FIRST = dt.date(1900, 1, 1)
+_LAST = dt.date(2100, 1, 1)
+_DAY = 86_400
+_SECOND_US = 1_000_000
 
 
 def checked_time_zone(name: str) -> str:
@@ -58,11 +60,13 @@ def utc_offsets(name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
     epoch = dt.date(1970, 1, 1)
     days = range((_FIRST - epoch).days * _DAY, (_LAST - epoch).days * _DAY, _DAY)
-    changes, offsets = [], [offset(days[0])]
+    changes = []
+    offsets = [offset(days[0])]
     for day in days:
         if offset(day + _DAY) == offsets[-1]:
             continue
-        low, high = day, day + _DAY
+        low = day
+        high = day + _DAY
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if offset(middle) == offsets[-1] else (low, middle)

@@ -187,7 +187,8 @@ def cycle_likeness(clients: Sequence[Tensor], cycle: Cycle) -> CycleLikeness:
         apart = (lags >= cycle.period_us) & (lags < whole)
         alike[i], far[i] = pairs.mean(), bool(apart.any())
         habit[i] = pairs[apart].mean() if bool(apart.any()) else 0.0
-    total, count = means.sum(0), len(clients)
+    total = means.sum(0)
+    count = len(clients)
     chance = float(
         (total.square().sum() - means.square().sum()) / (count * (count - 1) * cycle.harmonics)
     )

@@ -39,7 +39,8 @@ __all__ = [
     "recognise_time",
 ]
 
-AS_ASKED, NOT_NAMED = "as asked", "not among the columns named"
+AS_ASKED = "as asked"
+NOT_NAMED = "not among the columns named"
 """Reasons why a column is left out on the user's request."""
 
 UNNAMED_INDEX = re.compile(r"__index_level_\d+__")

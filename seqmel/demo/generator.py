@@ -68,7 +68,8 @@ AGE_IN_ORDER = 1.7
 
 # The change of a log share per standard deviation of gender or age, times the merchant's `female`
 # or `old`.
-GENDER_TILT, AGE_TILT = 0.6, 1.2
+GENDER_TILT = 0.6
+AGE_TILT = 1.2
 OWN_TASTE = 40.0  # Dirichlet concentration: a smaller one concentrates clients on fewer merchants
 HABIT_FIRMNESS = 2.5  # makes habits near 0 or 1: a client acts the same way all year
 BUSY_MEDIAN, BUSY_SPREAD, BUSY_RANGE = 158.0, 0.66, (5.0, 800.0)  # events per year, lognormal
@@ -298,7 +299,8 @@ def _second_stop(
     """
     asked = (outings.merchant == INDEX[trip.first]) & ~outings.online
     chosen = np.flatnonzero(asked & (rng.random(len(asked)) < trip.chance))
-    client, early = outings.client[chosen], outings.when[chosen]
+    client = outings.client[chosen]
+    early = outings.when[chosen]
     late = early + 60 * trip.minutes * np.exp(0.4 * rng.normal(size=len(chosen)))
     merchant = np.full(len(chosen), INDEX[trip.second])
     amount = _amounts(people, client, merchant, rng)

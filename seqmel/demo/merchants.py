@@ -112,7 +112,9 @@ MERCHANTS = (
     Merchant(7997, "gyms, sports clubs", "beauty", 0.0, 8, 0.3, 0.0),
 )
 
-CASH_MCC, TRANSFER_MCC, PAY_MCC = 6011, 4829, 6012
+CASH_MCC = 6011
+TRANSFER_MCC = 4829
+PAY_MCC = 6012
 
 
 # Lifestyles: factors on the shares of groups. They are independent of gender and age, so they make

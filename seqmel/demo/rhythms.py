@@ -10,7 +10,9 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-YEAR, DAYS, DAY = "2023-01-01", 365, 86_400
+YEAR = "2023-01-01"
+DAYS = 365
+DAY = 86_400
 MONTH_DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 MONTH_START: Ints = np.cumsum(MONTH_DAYS) - MONTH_DAYS
 MONTH = np.repeat(np.arange(12), MONTH_DAYS)

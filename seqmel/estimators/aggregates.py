@@ -132,7 +132,9 @@ class AggregateFeatures(SequenceTransformer):
             most_order_columns=self.most_order_columns,
         )
         source.connection.close()
-        self.plan_, self.schema_, self.feature_descriptions_ = plan, plan.schema, plan.descriptions
+        self.plan_ = plan
+        self.schema_ = plan.schema
+        self.feature_descriptions_ = plan.descriptions
         self._remember_columns(X)
         return self
 

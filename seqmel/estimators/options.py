@@ -131,7 +131,8 @@ def parameters_of(config: Config) -> dict[str, Any]:
     Returns:
         Name -> value, for parameters that differ from their defaults and have an effect.
     """
-    default, settled = Config(), config.model_dump()
+    default = Config()
+    settled = config.model_dump()
     idle = () if config.compares else ("loss", "miner")
     by_kind = {"category_mean", "category_recent", "transitions"} & set(config.pooling)
     idle = idle if by_kind else (*idle, "category_mean")

@@ -86,7 +86,8 @@ class ClientRows:
         """
         if not self.grouped or given is None:
             return
-        index, ids = getattr(given, "index", None), self.ids
+        index = getattr(given, "index", None)
+        ids = self.ids
         same = isinstance(index, pd.Index) and index.equals(ids)
         if not isinstance(index, pd.Index) or isinstance(index, pd.RangeIndex) or ordered:
             matched = same
@@ -360,7 +361,9 @@ def _looked_up(X: Any, events: EventSequences, client: str | None, *, learning: 
     if absent.all():
         _tell_none_has_events(ids, sequences.client_ids, repr(sequences), learning=learning)
     if learning:
-        place, index, absent = place[~absent], index[~absent], absent[~absent]
+        place = place[~absent]
+        index = index[~absent]
+        absent = absent[~absent]
     return _of_sequences(sequences._take(pa.array(place, mask=absent)), index)
 
 
@@ -384,7 +387,8 @@ def _in_several(
     if absent.all():
         _tell_none_has_events(ids, first.client_ids, shown(sources), learning=learning)
     if learning:
-        ids, index = ids[~absent], index[~absent]
+        ids = ids[~absent]
+        index = index[~absent]
         places = {name: place[~absent] for name, place in places.items()}
     found = {
         name: _with_ids(sequences._take(pa.array(places[name], mask=places[name] < 0)), ids)

@@ -344,7 +344,8 @@ class _Supervised(SequenceEstimator):
             wanted, table=wanted.table.set_column(0, model.schema.client, pa.array(place))
         )
         vectors = np.empty((len(rows), model.encoder.output_size), np.float32)
-        events, device = distinct.to_transform(model.schema.client), resolve_device(self.device)
+        events = distinct.to_transform(model.schema.client)
+        device = resolve_device(self.device)
         embed_moments(vectors, model, events, wanted, device=device)
         return torch.from_numpy(vectors)
 
@@ -694,7 +695,8 @@ def _labels(y: Any, rows: ClientRows) -> dict[str, pd.Series[Any]]:
 
 def _in_order(given: Frame, rows: ClientRows, name: str) -> Frame:
     """Reorder by client id if the index is a permutation of the ids of X; else return unchanged."""
-    found, ids = given.index, rows.ids
+    found = given.index
+    ids = rows.ids
     if isinstance(found, pd.RangeIndex) or found.equals(rows.index) or found.equals(ids):
         return given
     if found.nlevels > 1 or len(found) != len(ids) or not (found.is_unique and ids.is_unique):
@@ -788,7 +790,8 @@ def _mean_score(
             f"y has {len(labels)} targets and fit had {len(predicted)}. Expected the columns that "
             "fit had."
         )
-    by_name, scores = labels.keys() == predicted.keys(), []
+    by_name = labels.keys() == predicted.keys()
+    scores = []
     for (name, values), found in zip(labels.items(), predicted.values(), strict=True):
         found = predicted[name] if by_name else found
         known = values.notna().to_numpy()

@@ -171,7 +171,8 @@ def _uncertainty(
     """Return the 95 % bootstrap interval of a gap, and the mean gap of shuffled groups."""
     random = np.random.default_rng(seed)
     numerator, denominator = parts
-    drawn, shuffled = [], []
+    drawn = []
+    shuffled = []
     for _ in range(_RESAMPLES):
         weights = random.poisson(1.0, len(codes))
         drawn.append(_gaps(_ratios(numerator * weights, denominator * weights, codes, count)))

@@ -130,10 +130,12 @@ class LinearProbe:
         """Train on (x, y) and predict for `tested`, as `Downstream.predict` describes."""
         if len(x) > MAX_CLIENTS:
             drawn = np.sort(np.random.default_rng(self.seed).permutation(len(x))[:MAX_CLIENTS])
-            x, y = x[drawn], y[drawn]
+            x = x[drawn]
+            y = y[drawn]
         known = np.where(np.isfinite(x), x, np.nan).astype(np.float64)
         some = np.isfinite(known).any(axis=0)
-        mean, deviation = np.zeros(x.shape[1]), np.zeros(x.shape[1])
+        mean = np.zeros(x.shape[1])
+        deviation = np.zeros(x.shape[1])
         mean[some], deviation[some] = (
             np.nanmean(known[:, some], axis=0),
             np.nanstd(known[:, some], axis=0),

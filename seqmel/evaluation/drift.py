@@ -296,7 +296,8 @@ def _mmd2(kernel: Matrix, in_a: Matrix, n: int, m: int) -> Matrix:
         m: M, the size of the second side.
     """
     to_a = in_a @ kernel
-    within_a, total = (to_a * in_a).sum(1), kernel.sum()
+    within_a = (to_a * in_a).sum(1)
+    total = kernel.sum()
     between = to_a.sum(1) - within_a
     within_b = total - within_a - 2 * between
     return np.asarray(within_a / (n * (n - 1)) + within_b / (m * (m - 1)) - 2 * between / (n * m))

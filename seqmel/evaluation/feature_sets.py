@@ -192,7 +192,8 @@ def standard_rows(sets: Collection[str]) -> tuple[dict[str, str], dict[str, tupl
     Returns:
         `probes` and `averages`, as `score` takes them.
     """
-    vectors, baseline = vectors_alone(sets), reference(sets)
+    vectors = vectors_alone(sets)
+    baseline = reference(sets)
     probes = {f"{name}: linear": name for name in vectors}
     if baseline is None:
         return probes, {}

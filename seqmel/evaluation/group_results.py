@@ -132,7 +132,8 @@ class Groups:
         for gap in sorted(self.gaps, key=lambda gap: measures.index(gap.measure)):
             low, high = gap.interval
             interval = f"{_three(low)} to {_three(high)}"
-            name, chance = _TITLES[gap.measure], _three(gap.chance)
+            name = _TITLES[gap.measure]
+            chance = _three(gap.chance)
             table.add_row(name, escape(gap.features), _three(gap.value), interval, chance)
         yield table
 

@@ -123,7 +123,8 @@ class InputDrift:
         }  # fmt: skip
 
     def _reasons(self, name: str) -> str:
-        column, reasons = self.columns[name], []
+        column = self.columns[name]
+        reasons = []
         if column.psi >= max(self.psi_threshold, self.psi_by_chance):
             reasons.append(f"PSI {column.psi:.3f}")
         if (
@@ -204,7 +205,8 @@ def drift_of_counts(
     """
     columns = {}
     for name, bins in statistics.columns.items():
-        before, now = np.array(bins.counts), counts[name]
+        before = np.array(bins.counts)
+        now = counts[name]
         missing = 0 if bins.edges is None else -1
         category = bins.edges is None and bins.kind is None
         columns[name] = ColumnDrift(

@@ -90,7 +90,8 @@ def global_score(vectors: Floats, points: Floats) -> float:
     """
     if not vectors.size:  # all vectors are equal
         return 1.0
-    x, y = vectors - vectors.mean(0), points - points.mean(0)
+    x = vectors - vectors.mean(0)
+    y = points - points.mean(0)
     singular = np.linalg.svd(x, compute_uv=False)
     best = float((singular[2:] ** 2).sum())
     error = float(((x - y @ np.linalg.lstsq(y, x, rcond=None)[0]) ** 2).sum())

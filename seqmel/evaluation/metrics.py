@@ -127,7 +127,8 @@ class Ranking:
     @property
     def auroc(self) -> float:
         """The area under the ROC curve."""
-        wide, high = np.diff(self.false_alarms, prepend=0), np.r_[0, self.hits[:-1]] + self.hits
+        wide = np.diff(self.false_alarms, prepend=0)
+        high = np.r_[0, self.hits[:-1]] + self.hits
         return float((wide * high).sum() / 2)
 
     @property
@@ -179,7 +180,8 @@ def top_recall(y: npt.NDArray[np.intp], score: Floats, top: float) -> float:
     """
     count = _count_at(top, len(y))
     edge = np.partition(score, len(score) - count)[len(score) - count]
-    above, at = score > edge, score == edge
+    above = score > edge
+    at = score == edge
     hits = y[above].sum() + (count - above.sum()) * y[at].mean()
     return float(hits / y.sum())
 

@@ -92,7 +92,8 @@ class OrderPlan:
         whole = [*_ends(schema), *_trends(schema, self.half_life_days), *_runs(schema)]
         blocks = [Block(tuple(whole))]
         for i, (column, part) in enumerate(category_parts(schema)):
-            values, pairs = self.values[column][: self.kinds[column]], self.transitions[column]
+            values = self.values[column][: self.kinds[column]]
+            pairs = self.transitions[column]
             of_kind = (*_of_kind(self.half_life_days), *_within_kind(schema))
             blocks.append(value_block(of_kind, i, column, part, values))
             blocks.append(_transitions(i, column, part, self.values[column], pairs))
@@ -115,7 +116,8 @@ def _ends(schema: EventSchema) -> list[Statistic]:
             ("last", f"back = {k}", "last"),
             ("first", f"p = {k + 1}", "first"),
         ):
-            name, event = f"{end}{k + 1}", f"the {_ORDINALS[k]}{word} event"
+            name = f"{end}{k + 1}"
+            event = f"the {_ORDINALS[k]}{word} event"
             for i, (column, part) in enumerate(category_parts(schema)):
                 words = (
                     f"code of {column} at {event}: rank of the value by frequency, from 0; "
@@ -129,7 +131,8 @@ def _ends(schema: EventSchema) -> list[Statistic]:
                     )
                 )
         event = f"the {_ORDINALS[k]}last event"
-        gap, age = f"max(gap) FILTER (back = {k})", f"max(age) FILTER (back = {k})"
+        gap = f"max(gap) FILTER (back = {k})"
+        age = f"max(age) FILTER (back = {k})"
         found.append(
             Statistic(
                 f"gap_log_last{k + 1}", gap, f"log(1 + seconds) from the event before to {event}"
@@ -151,8 +154,10 @@ def _trends(schema: EventSchema, half_life_days: float) -> list[Statistic]:
     gap = ("log(1 + seconds between events)", "gap_log")
     columns = [*((f"x{i}", *c) for i, c in enumerate(number_parts(schema))), ("gap", *gap)]
     for x, column, part in columns:
-        early, late = f"avg({x}) FILTER (p <= quarter)", f"avg({x}) FILTER (back < quarter)"
-        last, first = f"arg_max({x}, p)", f"arg_min({x}, p)"
+        early = f"avg({x}) FILTER (p <= quarter)"
+        late = f"avg({x}) FILTER (back < quarter)"
+        last = f"arg_max({x}, p)"
+        first = f"arg_min({x}, p)"
         for name, sql, words in (
             ("last_known", last, "last known value of {}"),
             ("last_minus_first", f"{last} - {first}", "last minus first known value of {}"),
@@ -198,8 +203,10 @@ def _of_kind(half_life_days: float) -> list[Statistic]:
     """Timing of the events of one kind: early or late, time since the last one, regularity."""
     late = "count(*) FILTER (back < quarter) / any_value(quarter)"
     early = "count(*) FILTER (p <= quarter) / any_value(quarter)"
-    decayed, recent = _weight(f"age / {half_life_days}"), _weight(f"back / {_RECENT_EVENTS}")
-    by_day, by_event = f"every {half_life_days:.3g} days", f"every {_RECENT_EVENTS:g} events"
+    decayed = _weight(f"age / {half_life_days}")
+    recent = _weight(f"back / {_RECENT_EVENTS}")
+    by_day = f"every {half_life_days:.3g} days"
+    by_event = f"every {_RECENT_EVENTS:g} events"
     gap = f"(max(t) - min(t)) / nullif(count(*) - 1, 0) / {DAY_US}"
     return [
         Statistic(

@@ -20,7 +20,8 @@ _TITLES = {
     "label_fraction": "fraction of the training clients with a label",
     "bytes": "bytes per vector",
 }
-_MOST_TICKS, _MOST_COLUMNS = 8, 3
+_MOST_TICKS = 8
+_MOST_COLUMNS = 3
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,8 @@ def _draw_classes(axes: Any, found: ScoredPredictions) -> None:
     ]
     drawn = [1] if len(found.classes) == 2 else sorted(frequent.tolist())
     for code, colour in zip(drawn, _COLOURS, strict=False):
-        there, probability = found.y == code, found.predicted[:, code]
+        there = found.y == code
+        probability = found.predicted[:, code]
         name = found.classes[code]
         false_positives, true_positives, _ = roc_curve(there, probability)
         roc.plot(false_positives, true_positives, color=colour, label=name)

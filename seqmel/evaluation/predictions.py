@@ -166,7 +166,8 @@ def score_predictions(
     """
     y = y.dropna()
     place = locate_ids(y.index, predictions.index, of="predictions")
-    y, values = y[place >= 0], predictions.to_numpy(np.float64)[place[place >= 0]]
+    y = y[place >= 0]
+    values = predictions.to_numpy(np.float64)[place[place >= 0]]
     problem = Problem.of_predictions(y, task, seed)
     predicted = (
         _probabilities(values, problem.classes, str(y.name)) if problem.classes else values[:, 0]

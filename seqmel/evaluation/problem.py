@@ -97,10 +97,8 @@ class Problem:
             if classes:
                 _check_rare(y, folds)
             if split is None:
-                places, about = (
-                    random_folds(target if classes else None, len(y), folds, seed),
-                    {"kind": "folds"},
-                )
+                places = random_folds(target if classes else None, len(y), folds, seed)
+                about = {"kind": "folds"}
             else:
                 places, about = split.folds(
                     y.index, target if classes else _fifths(target), folds, seed
@@ -240,7 +238,8 @@ class Problem:
             return []
         random = np.random.default_rng(self.seed)
         owners = np.unique(self.owners[test], return_inverse=True)[1]
-        order, count = np.argsort(owners, kind="stable"), np.bincount(owners)
+        order = np.argsort(owners, kind="stable")
+        count = np.bincount(owners)
         first = np.cumsum(count) - count
         drawn = (random.integers(0, len(count), len(count)) for _ in range(_RESAMPLES))
         return [order[_runs(first[clients], count[clients])] for clients in drawn]

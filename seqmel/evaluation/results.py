@@ -204,7 +204,8 @@ class Scores:
         Raises:
             ConfigError: no such feature set or metric was scored.
         """
-        left, right = self.score(a, metric), self.score(b, metric)
+        left = self.score(a, metric)
+        right = self.score(b, metric)
         folds = tuple(x - y for x, y in zip(left.folds, right.folds, strict=True))
         resamples = tuple(x - y for x, y in zip(left.resamples, right.resamples, strict=True))
         return Score(f"{a} - {b}", left.metric, folds, resamples)
@@ -330,7 +331,8 @@ class Scores:
 
     @property
     def _split(self) -> str:
-        folds, of = len(self.rows[0].folds), self.split
+        folds = len(self.rows[0].folds)
+        of = self.split
         if folds == 1:
             return (
                 f"trained on {of['train']:,} before {of['column']} {of['cut']}, tested on "

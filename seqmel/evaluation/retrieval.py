@@ -197,7 +197,8 @@ def evaluate_retrieval(
     who = np.arange(len(query))
     each = [k for k in at if k <= len(who)]
     if parts == "views":
-        both, owners = np.concatenate([query, gallery]), np.concatenate([who, who])
+        both = np.concatenate([query, gallery])
+        owners = np.concatenate([who, who])
         ranks = relevant_ranks(both, both, owners, owners, without_itself=True)
         figures = retrieval_figures(ranks, each, seed=seed, queries=2)
     else:
@@ -331,7 +332,8 @@ def _views(
     if parts == "halves":
         return halves(clients, lengths)
     views = model.config.views
-    shortest, longest = views.min_length or 1, views.max_length or model.config.embedding.max_events
+    shortest = views.min_length or 1
+    longest = views.max_length or model.config.embedding.max_events
     return two_slices(
         clients, lengths, min_length=shortest, max_length=longest, generator=generator
     )

@@ -234,7 +234,8 @@ def verification(
             f"Verification needs four clients or more, two a half; there are {len(query)}."
         )
     mixed = np.random.default_rng(seed).permutation(len(query))
-    calibration, measured = mixed[: len(mixed) // 2], mixed[len(mixed) // 2 :]
+    calibration = mixed[: len(mixed) // 2]
+    measured = mixed[len(mixed) // 2 :]
     pairs = len(calibration) * (len(calibration) - 1)
     usable = [far for far in fars if far * pairs >= _LEAST_FALSE]
     thresholds = dict(

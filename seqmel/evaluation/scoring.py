@@ -101,7 +101,8 @@ def score(
     matrices = {
         name: feature_matrix(table.loc[scored.index], name) for name, table in matched.items()
     }
-    count, probe = len(problem.splits), LinearProbe(seed)
+    count = len(problem.splits)
+    probe = LinearProbe(seed)
     booster, workers = spread_boosters(threads, matrices.values(), count, trees=trees, seed=seed)
     asked: list[tuple[str, str, Downstream]] = [
         (name, name, CachedPredictor(booster, kept) if kept and name in BASELINES else booster)

@@ -155,7 +155,8 @@ class OutOfTime:
         )  # fraction at each time or later
         cut = 1 + int(np.abs(tested[1:] - self.test_fraction).argmin())
         later = codes >= cut
-        train, test = np.flatnonzero(~later), np.flatnonzero(later)
+        train = np.flatnonzero(~later)
+        test = np.flatnonzero(later)
         shared = client_ids(rows[test]).unique().intersection(client_ids(rows[train]))
         about = {
             "kind": "out_of_time",

@@ -22,7 +22,9 @@ __all__ = ["InputWatch"]
 
 _CHUNK_EVENTS = 10_000
 _FEWEST_CLIENTS = 30
-_PSI, _UNSEEN, _ELSEWHERE = 1.0, 0.2, 0.2
+_PSI = 1.0
+_UNSEEN = 0.2
+_ELSEWHERE = 0.2
 _YEAR_US = 365 * DAY_US
 _INT64 = torch.iinfo(torch.int64)
 
@@ -36,7 +38,8 @@ class InputWatch:
     """
 
     def __init__(self, statistics: Statistics, time: TimeScale) -> None:
-        self.statistics, self.time = statistics, time
+        self.statistics = statistics
+        self.time = time
         self.clients = self.events = self.elsewhere = 0
         self.counts: dict[str, npt.NDArray[np.int64]] = {
             name: np.zeros(len(bins.counts), np.int64) for name, bins in statistics.columns.items()
@@ -53,7 +56,8 @@ class InputWatch:
             torch.arange(step // 2 % max(1, len(sequences)), len(sequences), step)
         )
         clients, events, counts = count_events(self.statistics, [sample])
-        self.clients, self.events = self.clients + clients, self.events + events
+        self.clients = self.clients + clients
+        self.events = self.events + events
         for name, found in counts.items():
             self.counts[name] += found
         if self.time.end_us is not None and len(sample):

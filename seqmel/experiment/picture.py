@@ -93,7 +93,8 @@ def _line(name: str, grid_at: Mapping[float | None, npt.NDArray[np.float64]]) ->
     """Return a line with means and intervals by position."""
     places = sorted(at for at in grid_at if at is not None)
     of = [grid_at[at] for at in places] or list(grid_at.values())
-    means, halves = [float(grid.mean()) for grid in of], [half_width(grid) for grid in of]
+    means = [float(grid.mean()) for grid in of]
+    halves = [half_width(grid) for grid in of]
     low, high = (
         tuple(m + sign * h for m, h in zip(means, halves, strict=True)) for sign in (-1, 1)
     )

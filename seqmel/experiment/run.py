@@ -513,7 +513,8 @@ def _before_test(
         return prepared
     cuts = []
     for y in labels:
-        split, rows = split_of(plan, name, y), y.index[y.index.isin(samples.keys)]
+        split = split_of(plan, name, y)
+        rows = y.index[y.index.isin(samples.keys)]
         assert split is not None, "the data set has a split"
         tested = np.concatenate([test for _, test in split.folds(rows)[0]])
         cuts.append(samples.moments[samples.keys.get_indexer(rows[tested])].min())

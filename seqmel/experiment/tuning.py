@@ -88,7 +88,8 @@ class Tuned:
 
     def summary(self) -> str:
         """Describe the best trial, what it gained, and what mattered."""
-        best, first = self.best, self.trials.iloc[0]
+        best = self.best
+        first = self.trials.iloc[0]
         states = self.trials["state"].value_counts()
         lines = [", ".join(f"{count} {state}" for state, count in states.items()) + " trials"]
         for name, row in (("as they were", first), (f"best, trial {best['trial']}", best)):
@@ -179,7 +180,8 @@ def tune(
         OutputError: The output exists, or is of another search.
     """
     optuna = _import()
-    output, reporter = Path(output), as_progress(progress)
+    output = Path(output)
+    reporter = as_progress(progress)
     space = dict(DEFAULT_SPACE if space is None else space)
     trials = 20 if trials is None and minutes is None else trials
     _check_budget(trials, minutes)
@@ -405,7 +407,9 @@ class _Watch:
     """The progress of one trial: reports each epoch to Optuna, which may end the trial."""
 
     def __init__(self, search: _Search, trial: optuna.Trial, deadline: float) -> None:
-        self.search, self.trial, self.deadline = search, trial, deadline
+        self.search = search
+        self.trial = trial
+        self.deadline = deadline
         self.best = -math.inf
 
     def say(self, line: str) -> None:
@@ -452,7 +456,8 @@ def _run(
                 raise InputError(str(error)) from None
             raise
         if search.scoring is None:
-            score, test = _best_recall(model), math.nan
+            score = _best_recall(model)
+            test = math.nan
         else:
             score, test = search.scoring.score(model, search.prepared)
         trial.set_user_attr("test", test)

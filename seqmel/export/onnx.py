@@ -51,7 +51,8 @@ if TYPE_CHECKING:
 
 __all__ = ["export_onnx"]
 
-_OPSET, _ML_OPSET = 18, 3
+_OPSET = 18
+_ML_OPSET = 3
 _IR_VERSION = 8
 _SECOND_US = 1_000_000
 
@@ -250,7 +251,8 @@ class _Export:
         self.gap, self.same_time = self._gaps()
 
     def embedding(self) -> str:
-        g, encoder = self.g, self.model.encoder
+        g = self.g
+        encoder = self.model.encoder
         events = self._network(
             g.op("Add", self._features(), g.linear(self._time_features(), encoder.events.from_time))
         )
@@ -260,7 +262,8 @@ class _Export:
             states = g.op("Concat", events, self._recurrent(events, encoder.sequence), axis=1)
             parts = pooled(g, self.of, encoder.pooling, states, encoder.state_size, self.codes)
         else:
-            size, states = encoder.sequence.output_size, self._recurrent(events, encoder.sequence)
+            size = encoder.sequence.output_size
+            states = self._recurrent(events, encoder.sequence)
             parts = pooled(
                 g, self.of, encoder.pooling, events, encoder.events.output_size, self.codes
             )
@@ -287,7 +290,8 @@ class _Export:
 
     def _compressed(self, vectors: str) -> str:
         """Build `SequenceEncoder.components`, before the columns of `category_mean`."""
-        g, encoder = self.g, self.model.encoder
+        g = self.g
+        encoder = self.model.encoder
         assert encoder.components is not None
         begin, end = encoder.by_category_columns
         kept = np.arange(begin, end)
@@ -335,7 +339,8 @@ class _Export:
 
     def _features(self) -> str:
         """Build the weighted sums of rows of the table: (E, H)."""
-        g, events = self.g, self.model.encoder.events
+        g = self.g
+        events = self.model.encoder.events
         codes = self.codes
         table = g.weight(events.table)
         parts = [
@@ -352,7 +357,8 @@ class _Export:
 
     def _present(self, name: str) -> str | None:
         """Build (E,) float: 1 if an event's table has a column, else 0; None if all have it."""
-        vocabulary, g = self.model.vocabulary, self.g
+        vocabulary = self.model.vocabulary
+        g = self.g
         tables = vocabulary.present_in(name)
         if tables is None or vocabulary.source is None or self.source is None:
             return None
@@ -367,7 +373,8 @@ class _Export:
 
     def _present_codes(self, name: str) -> str:
         """Build (E,) codes, that of null in events of tables without the column."""
-        present, g = self.present[name], self.g
+        present = self.present[name]
+        g = self.g
         if name == self.model.schema.source and self.source is not None:
             return self.source
         code = self._codes(name)
@@ -390,9 +397,11 @@ class _Export:
 
     def _curve(self, name: str, table: str, code: str | None) -> list[str]:
         """Interpolate a number between the rows of its knots. A missing number has the last row."""
-        g, events = self.g, self.model.encoder.events
+        g = self.g
+        events = self.model.encoder.events
         knots = np.array(KNOTS, np.float32)
-        missing, number = g.op("IsNaN", self.named[name]), self.numbers[name]
+        missing = g.op("IsNaN", self.named[name])
+        number = self.numbers[name]
         above = g.op("GreaterOrEqual", g.unsqueeze(number, 1), g.const(knots[1:-1], np.float32))
         left = g.op("ReduceSum", g.cast(above, np.int64), g.const([1], np.int64), keepdims=0)
         low, high = (g.op("Gather", g.const(knots[i : len(knots) - 1 + i]), left) for i in (0, 1))
@@ -445,7 +454,8 @@ class _Export:
 
     def _gaps(self) -> tuple[str, str]:
         """Build (E,) float: the scaled gap before each event, and 1 if it is zero."""
-        g, scale = self.g, self.model.encoder.events.time.scale
+        g = self.g
+        scale = self.model.encoder.events.time.scale
         before = g.op(
             "Gather",
             self.time,
@@ -457,7 +467,8 @@ class _Export:
 
     def _time_features(self) -> str:
         """Build `TimeFeatures`: (E, T)."""
-        g, features = self.g, self.model.encoder.events.time
+        g = self.g
+        features = self.model.encoder.events.time
         parts = [self.gap, self.same_time]
         beside = self._source_gaps()
         time = self._local_time(features.local)
@@ -486,10 +497,12 @@ class _Export:
 
         Events are sorted by client, table and time with unique keys, as ONNX has no stable sort.
         """
-        g, module = self.g, self.model.encoder.events.source_gaps
+        g = self.g
+        module = self.model.encoder.events.source_gaps
         if module is None or self.source is None:
             return []
-        size, one = g.const(module.size, np.int64), g.const([1], np.int64)
+        size = g.const(module.size, np.int64)
+        one = g.const([1], np.int64)
         group = g.op("Add", g.op("Mul", self.of.which, size), self.source)
         key = g.op("Add", g.op("Mul", group, self.of.events), self._rows())
         order = g.op("TopK", key, self.of.events, count=2, axis=0, largest=0) + "_1"
@@ -544,7 +557,8 @@ class _Export:
 
     def _recurrent(self, events: str, recurrent: Recurrent) -> str:
         """Build ONNX's GRU or LSTM over padded sequences with lengths: (E, H)."""
-        g, size = self.g, recurrent.output_size
+        g = self.g
+        size = recurrent.output_size
         longest = g.op(
             "ReduceMax", g.op("Concat", self.of.lengths, g.const([1], np.int64), axis=0), keepdims=1
         )

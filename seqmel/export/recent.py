@@ -73,13 +73,18 @@ class _Recent:
     """Builds the statistics of `Recent`, in its order."""
 
     def __init__(self, g: Graph, of: Clients, module: Recent) -> None:
-        self.g, self.of, self.module = g, of, module
+        self.g = g
+        self.of = of
+        self.module = module
         self.place = g.unsqueeze(g.cast(of.place, np.float32), 1)
         self.count = g.unsqueeze(g.cast(of.lengths, np.float32), 1)
 
     def parts(self, plain: str, codes: Mapping[str, str]) -> list[str]:
-        g, of, size = self.g, self.of, self.module.size
-        one, rate = g.const(1.0, np.float32), math.log(2) / HALF_LIFE
+        g = self.g
+        of = self.of
+        size = self.module.size
+        one = g.const(1.0, np.float32)
+        rate = math.log(2) / HALF_LIFE
         some = g.op("Max", self.count, one)
         before_last = g.op("Sub", some, one)
         age = g.op("Sub", g.op("Gather", self.count, of.which), g.op("Add", self.place, one))
@@ -111,7 +116,9 @@ class _Recent:
 
     def _last(self, plain: str) -> str:
         """Build (B, events * D), the last event first."""
-        g, of, size = self.g, self.of, self.module.size
+        g = self.g
+        of = self.of
+        size = self.module.size
         padded = g.op("Concat", plain, g.const(np.zeros((1, size)), np.float32), axis=0)
         found = []
         for back in range(self.module.events):
@@ -122,7 +129,9 @@ class _Recent:
 
     def _runs(self, codes: Mapping[str, str], at_least_one: str) -> list[str]:
         """Build (B, categories) each: ln(1 + the last run), and the fraction of changes."""
-        g, of, columns = self.g, self.of, self.module.columns
+        g = self.g
+        of = self.of
+        columns = self.module.columns
         all_codes = g.op("Concat", *(g.unsqueeze(codes[name], 1) for name in columns), axis=1)
         row = g.op("Add", of.place, g.op("Gather", of.begins, of.which))
         before = g.op("Max", g.op("Sub", row, g.const(1, np.int64)), g.const(0, np.int64))
@@ -144,7 +153,8 @@ def _by_category(
     numbers: Mapping[str, str],
 ) -> list[str]:
     """Build recencies, counts, and last, mean and change of numbers, by client and value."""
-    slots, one = g.const(module.slots, np.int64), g.const(1.0, np.float32)
+    slots = g.const(module.slots, np.int64)
+    one = g.const(1.0, np.float32)
     kind = slots_of_events(g, codes, module.column, module.slots)
     cell = g.op("Add", g.op("Mul", of.which, slots), kind)
     cells = g.op("Mul", of.clients, g.const([module.slots], np.int64))
@@ -169,7 +179,9 @@ def _by_category(
     count = g.op("Max", events, one)
     row = g.op("Add", g.unsqueeze(of.begins, 1), g.cast(latest, np.int64))
     row = g.op("Where", seen, row, of.events)
-    values, means, change = [], [], []
+    values = []
+    means = []
+    change = []
     for name in module.numbers:
         padded = g.op("Concat", numbers[name], g.const([0.0], np.float32), axis=0)
         values.append(g.op("Gather", padded, row))

@@ -124,7 +124,8 @@ def read_moments(
         found = infer_time_format(source, schema.time, option="or write them as 2024-01-31")
         rows_schema = rows_schema.model_copy(update={"time_format": found})
     _check_rows(source, rows_schema)
-    client, time = ident(schema.client), ident(schema.time)
+    client = ident(schema.client)
+    time = ident(schema.time)
     read = source.stream(
         f"SELECT {client}, {time}, {time_sql(source, rows_schema)} FROM events ORDER BY {ROW}",
         _ROWS,
@@ -189,7 +190,9 @@ def embed_as_of(
         >>> seqmel.embed_as_of(model, data.events, "2023-06-30", "vectors.parquet")[0]
         20
     """
-    asked, model, output = EmbedOptions.of(options), as_model(model), Path(output)
+    asked = EmbedOptions.of(options)
+    model = as_model(model)
+    output = Path(output)
     check_output(
         output,
         overwrite=asked.overwrite,
@@ -348,7 +351,9 @@ def embed_moments(
     """
     vectors[:] = _of_nothing(model, device)
     ids = wanted.table.column(0).to_pandas()
-    seen, wanted_ids, histories = np.zeros(len(wanted), bool), None, 0
+    seen = np.zeros(len(wanted), bool)
+    wanted_ids = None
+    histories = 0
     unseen = UnseenColumns(model)
     _, chunks = sequence_chunks(model, events, shard=shard)
     with progress.task("embed", len(wanted), "moments") as task:

@@ -95,7 +95,10 @@ class Walk:
         last: int,
     ) -> None:
         assert model.statistics is not None, "explain checks this"
-        self._model, self._batch, self._score, self._facts = model, batch, score, facts
+        self._model = model
+        self._batch = batch
+        self._score = score
+        self._facts = facts
         self._statistics = model.statistics
         self.events = batch.events
         self.earlier = max(0, self.events - last)
@@ -112,7 +115,8 @@ class Walk:
         ]
 
     def _presence(self) -> npt.NDArray[np.bool_]:
-        vocabulary, batch = self._model.vocabulary, self._batch
+        vocabulary = self._model.vocabulary
+        batch = self._batch
         there = np.ones((self.events, len(self.columns)), np.bool_)
         for i, name in enumerate(self.columns):
             tables = vocabulary.present_in(name)

@@ -148,7 +148,8 @@ def _shared(
     asked: EmbedOptions,
 ) -> int:
     """Encode, embed and write together, and return the number of clients."""
-    placed, scratch = resolve_device(asked.device), scratch_path(output)
+    placed = resolve_device(asked.device)
+    scratch = scratch_path(output)
     shard = asked.shard and check_shard(asked.shard)
     with contextlib.ExitStack() as stack:
         rank = stack.enter_context(process_group(placed))

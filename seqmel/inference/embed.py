@@ -66,11 +66,13 @@ def token_batches(lengths: Tensor, batch_events: int) -> Iterator[Tensor]:
         (n,) int64 positions.
     """
     order = torch.argsort(lengths, stable=True)
-    begin, held = 0, 0
+    begin = 0
+    held = 0
     for end, length in enumerate(lengths[order].tolist()):
         if end > begin and held + length > batch_events:
             yield order[begin:end]
-            begin, held = end, 0
+            begin = end
+            held = 0
         held += max(1, length)
     if len(order) > begin:
         yield order[begin:]
@@ -166,7 +168,8 @@ def embed(
         ...     print(len(ids), vectors.shape[1] == model.encoder.output_size)
         20 True
     """
-    model, placed = as_model(model), resolve_device(device)
+    model = as_model(model)
+    placed = resolve_device(device)
     tune_malloc()
     encoder = model.encoder.to(placed).eval()
     unseen = UnseenColumns(model)
@@ -329,7 +332,9 @@ def embed_to_parquet(
         >>> clients
         20
     """
-    asked, model, output = EmbedOptions.of(options), as_model(model), Path(output)
+    asked = EmbedOptions.of(options)
+    model = as_model(model)
+    output = Path(output)
     check_output(
         output, overwrite=asked.overwrite, folder=False, reads=(events, asked.quantization_from)
     )

@@ -45,7 +45,8 @@ __all__ = ["explain"]
 
 _WORK = 300_000
 """Events to run the network over for one client, if the number of orders is not given."""
-_FEWEST_PAIRS, _MOST_PAIRS = 2, 64
+_FEWEST_PAIRS = 2
+_MOST_PAIRS = 64
 
 Floats = npt.NDArray[np.float64]
 
@@ -106,7 +107,9 @@ def explain(
         InputError: a client has no events, or the events cannot be read.
         SchemaError: the client column has the name of a column of the result.
     """
-    model, reporter, placed = as_model(model), as_progress(progress), resolve_device(device)
+    model = as_model(model)
+    reporter = as_progress(progress)
+    placed = resolve_device(device)
     _check(model, events, last=last, orders=orders, target=target, near=near)
     chosen = None if near is not None else _chosen(model, target)
     _check_given_facts(model, facts, chosen)
@@ -296,7 +299,8 @@ def _prediction(
     history: _History,
 ) -> tuple[Score, str]:
     """Return the score of a prediction column, and the column."""
-    heads, target = heads_of(model), model.targets[which]
+    heads = heads_of(model)
+    target = model.targets[which]
 
     def outputs(batch: SequenceBatch, facts: npt.NDArray[np.float32] | None) -> Floats:
         return predict_outputs(heads, vectors(batch), facts)[which]
@@ -361,7 +365,8 @@ def _rows(
     contribution: Floats,
     error: Floats,
 ) -> pd.DataFrame:
-    schema, several = model.schema, model.schema.source
+    schema = model.schema
+    several = model.schema.source
     time = history.values[schema.time]
     rows: list[dict[str, Any]] = [
         {"part": "baseline", "contribution": walk.baseline(), "error": 0.0}

@@ -155,7 +155,8 @@ class NeighbourIndex:
         folder = Path(folder)
         try:
             about = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-            library, digest = about["library"], str(about["fingerprint"])
+            library = about["library"]
+            digest = str(about["fingerprint"])
             ids = pd.read_parquet(folder / "clients.parquet")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(

@@ -220,7 +220,8 @@ class Scorer:
         times = encoded.time
         first, last = (int(times[0]), int(times[-1])) if len(times) else (None, None)
         if state is not None and state.events:
-            first, last = state.first_us, state.last_us if last is None else last
+            first = state.first_us
+            last = state.last_us if last is None else last
         return ClientState(
             len(times) + (state.events if state is not None else 0),
             first,

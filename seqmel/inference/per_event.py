@@ -77,7 +77,9 @@ def embed_per_event(
     Raises:
         SeqmelError: see `embed_to_parquet`.
     """
-    asked, model, output = EmbedOptions.of(options), as_model(model), Path(output)
+    asked = EmbedOptions.of(options)
+    model = as_model(model)
+    output = Path(output)
     last = last_events(only)
     check_output(
         output, overwrite=asked.overwrite, folder=False, reads=(events, asked.quantization_from)
@@ -114,7 +116,8 @@ def predict_per_event(
     Raises:
         SeqmelError: see `predict`.
     """
-    asked, model = EmbedOptions.of(options, without=OF_VECTORS), as_model(model)
+    asked = EmbedOptions.of(options, without=OF_VECTORS)
+    model = as_model(model)
     last = last_events(only)
     heads_of(model)
     _check_keys(model.schema)
@@ -139,9 +142,11 @@ def _parts(
     model: TrainedModel, events: Events, last: int | None, asked: EmbedOptions
 ) -> Iterator[tuple[pa.Table, Tensor]]:
     """Yield (R, 3) clients, times and numbers of events, and their (R, D) vectors."""
-    placed, progress = resolve_device(asked.device), as_progress(asked.progress)
+    placed = resolve_device(asked.device)
+    progress = as_progress(asked.progress)
     tune_malloc()
-    encoder, unseen = model.encoder.to(placed).eval(), UnseenColumns(model)
+    encoder = model.encoder.to(placed).eval()
+    unseen = UnseenColumns(model)
     total, chunks = sequence_chunks(model, events, shard=asked.shard, empty=True)
     with progress.task("embed", total, "clients") as task:
         for sequences in chunks:

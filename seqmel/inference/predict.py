@@ -84,7 +84,8 @@ def predict(
         >>> [table.column_names for table in seqmel.predict(tuned, data.events)]
         [['client_id', 'gender=F', 'gender=M', 'gender']]
     """
-    model, reporter = as_model(model), as_progress(progress)
+    model = as_model(model)
+    reporter = as_progress(progress)
     heads_of(model)
     rows = fact_rows(model, facts, strict=shard is None)
     parts = embed(model, events, shard=shard, device=device, progress=reporter)
@@ -126,7 +127,8 @@ def predict_to_parquet(
         >>> seqmel.predict_to_parquet(tuned, data.events, "scores.parquet")
         20
     """
-    asked, model = EmbedOptions.of(options, without=OF_VECTORS), as_model(model)
+    asked = EmbedOptions.of(options, without=OF_VECTORS)
+    model = as_model(model)
     check_output(Path(output), overwrite=asked.overwrite, folder=False, reads=(events, facts))
     tables = predict(
         model,
@@ -174,11 +176,9 @@ def predict_as_of(
         >>> seqmel.predict_as_of(tuned, data.events, "2023-06-30", "scores.parquet")
         20
     """
-    asked, model, output = (
-        EmbedOptions.of(options, without=OF_VECTORS),
-        as_model(model),
-        Path(output),
-    )
+    asked = EmbedOptions.of(options, without=OF_VECTORS)
+    model = as_model(model)
+    output = Path(output)
     heads_of(model)
     check_names(model.targets, model.schema.client, model.schema.time)
     check_output(output, overwrite=asked.overwrite, folder=False, reads=(events, moments, facts))

@@ -21,7 +21,8 @@ __all__ = ["FEWEST_EVENTS", "EventsWarning", "UnseenColumns"]
 _CHUNK_EVENTS = 10_000
 FEWEST_EVENTS = 20  # With fewer events, all may be unseen by chance.
 # Fraction of unseen events for a warning; fraction in training from which it is normal.
-_WHOLE, _USUAL = 0.9, 0.5
+_WHOLE = 0.9
+_USUAL = 0.5
 
 
 class EventsWarning(UserWarning):
@@ -56,7 +57,8 @@ class UnseenColumns:
         """
         vocabulary = self.model.vocabulary
         for name, given in columns.items():
-            tables, values = vocabulary.present_in(name), given
+            tables = vocabulary.present_in(name)
+            values = given
             if tables is not None and vocabulary.source is not None:
                 values = given[np.isin(columns[vocabulary.source], tables)]
             self.lost[name] += int(np.count_nonzero(self._kinds[name].is_unknown(values)))

@@ -63,7 +63,8 @@ _SOURCE_TIMES = "source_times"
 _ROWS = 8_192
 _MOST_UPDATES = 4_096  # Maximum number of updates with a stored digest.
 # Derived from the golden ratio, as in splitmix.
-_MIX, _SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(29)
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+_SHIFT = np.uint64(29)
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,8 @@ class _State:
     def take(self, rows: Tensor) -> _State:
         summary = {name: values[rows] for name, values in self.summary.items()}
         ids = self.ids.take(pa.array(rows.numpy()))
-        first, last = self.first_time[rows], self.last_time[rows]
+        first = self.first_time[rows]
+        last = self.last_time[rows]
         return _State(ids, self.events[rows], first, last, self.source_times[rows], summary)
 
     def put(self, rows: Tensor, other: _State) -> None:
@@ -194,19 +196,18 @@ def update_embeddings(
         >>> done.new, done.known
         (20, 20)
     """
-    asked, model, state, output = (
-        EmbedOptions.of(options),
-        as_model(model),
-        Path(state),
-        Path(output),
-    )
+    asked = EmbedOptions.of(options)
+    model = as_model(model)
+    state = Path(state)
+    output = Path(output)
     check_output(output, overwrite=asked.overwrite, folder=False, reads=(events, state, history))
     check_output(state, overwrite=True, folder=False, reads=(events, history))
     if skipped is not None:
         check_output(
             Path(skipped), overwrite=asked.overwrite, folder=False, reads=(events, state, history)
         )
-    how, shard = asked.vector_layout(model), asked.shard
+    how = asked.vector_layout(model)
+    shard = asked.shard
     if is_prepared(events) or is_prepared(history):
         raise InputError(
             f"{events} is a folder of prepared sequences. An update takes the events themselves."
@@ -305,7 +306,8 @@ def _late(sequences: EncodedSequences, state: Path, *, all_known: bool) -> _Late
     zeros = torch.zeros(len(some), dtype=torch.int64)
     first[some] = sequences.gather(some, zeros, zeros + 1).time if len(some) else zeros
     places = pd.Index(sequences.client_ids.to_pandas())
-    rows, events = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    rows = [np.zeros(0, np.int64)]
+    events = [np.zeros(0, np.int64)]
     with pq.ParquetFile(state) as file:
         names = file.schema_arrow.names
         for batch in file.iter_batches(_ROWS, columns=[names[0], "events", "last_time"]):
@@ -473,7 +475,8 @@ class _Update:
     def _advanced(self, state: _State, clients: Tensor) -> _State:
         """Return the states after the new events of these clients, and store their vectors."""
         lengths = self.sequences.lengths[clients]
-        parts, order = [], []
+        parts = []
+        order = []
         for rows in (
             token_batches(lengths, self.model.config.events_at_a_time)
             if len(clients)
@@ -515,7 +518,8 @@ class _Update:
     def _times(state: _State, rows: Tensor, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
         """Return first and last time of these clients, with new events; NO_TIME without any."""
         new_first, new_last = (x.cpu() for x in first_and_last(batch))
-        some, old = batch.lengths > 0, state.first_time[rows]
+        some = batch.lengths > 0
+        old = state.first_time[rows]
         first = torch.where(some & (old == NO_TIME), new_first, old)
         return first, torch.where(some, new_last, state.last_time[rows])
 
@@ -640,7 +644,8 @@ def read_states(
         InputError: the file does not exist or holds no states.
         ModelError: it is of another model.
     """
-    path, wanted = Path(path), set(clients)
+    path = Path(path)
+    wanted = set(clients)
     if not path.is_file():
         raise InputError(f"No state file at {path}. Write one: seqmel embed --state {path}")
     _kept(path, model, None, any_shard=True)
@@ -709,7 +714,8 @@ def _table(client: str, state: _State) -> pa.Table:
 
 def _state_of(batch: pa.RecordBatch) -> _State:
     events = torch.from_numpy(batch.column(1).to_numpy().copy())
-    first, last = _micros(batch.column(2)), _micros(batch.column(3))
+    first = _micros(batch.column(2))
+    last = _micros(batch.column(3))
     summary = {"count": events.unsqueeze(1).float()}
     sources = torch.empty(len(events), 0, dtype=torch.int64)
     for name, column in zip(batch.schema.names[4:], batch.columns[4:], strict=True):

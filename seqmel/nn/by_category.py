@@ -69,11 +69,13 @@ def _kinds_of_sources(options: CategoryMeanOptions, vocabulary: Vocabulary) -> S
         name: len(vocabulary.categorical[column].values) if column is not None else 0
         for name, column in chosen.items()
     }
-    left, places = options.values, {}
+    left = options.values
+    places = {}
     for rank, name in enumerate(sorted(values, key=values.__getitem__)):
         places[name] = min(values[name], max(1, left // (len(values) - rank)))
         left -= places[name]
-    tables, begin = [], 0
+    tables = []
+    begin = 0
     for name, column in chosen.items():
         size = 1 if column is None else places[name] + UNSEEN + 1
         tables.append((vocabulary.source_code(name), column, begin, size))

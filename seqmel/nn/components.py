@@ -69,7 +69,8 @@ class PrincipalComponents(nn.Module):
             vectors: (N, size).
         """
         rows = vectors.double()
-        mean, deviation = rows.mean(0), rows.std(0, correction=0)
+        mean = rows.mean(0)
+        deviation = rows.std(0, correction=0)
         varies = deviation > 1e-6 + 1e-2 * mean.abs()  # else float32 rounding would be magnified
         scale = torch.where(varies, 1 / deviation.clamp(min=1e-12), 0.0)
         rows = (rows - mean) * scale

@@ -22,8 +22,11 @@ from seqmel.nn.sources import Presence
 __all__ = ["EventDecoder"]
 
 _BINS = len(CLASS_EDGES) + 2  # the first for no gap, one below and one above all edges
-_HOUR, _WEEKDAY, _GAP = "time of day", "day of week", "time to next"
-_SECOND_US, _HOUR_US = 1_000_000, 3_600_000_000
+_HOUR = "time of day"
+_WEEKDAY = "day of week"
+_GAP = "time to next"
+_SECOND_US = 1_000_000
+_HOUR_US = 3_600_000_000
 _SMOOTHING = 1 / 400  # caps the weight of rarer categories
 
 
@@ -84,7 +87,8 @@ class EventDecoder(nn.Module):
         for kind, columns in vocabulary.by_kind.items():
             self.kinds[kind] = []
             for name, fitted in columns.items():
-                classes, within = kind.classes(fitted), kind.regressed_within(fitted)
+                classes = kind.classes(fitted)
+                within = kind.regressed_within(fitted)
                 if classes is not None:
                     self.kinds[kind].append(name)
                     self.classified[name] = classes

@@ -332,7 +332,8 @@ class SequenceEncoder(nn.Module):
         return self._beside_profile(vectors, state["count"][:, 0], first, last, None)
 
 
-_STATES, _LAST_EVENT = "states_", "last_event_"
+_STATES = "states_"
+_LAST_EVENT = "last_event_"
 """Prefixes of the names in a summary of what is pooled separately."""
 
 

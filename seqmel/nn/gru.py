@@ -17,7 +17,9 @@ class GRU(Cell):
     recurrent product.
     """
 
-    carried, from_events, from_state = 1, (1, 4), (0, 3)
+    carried = 1
+    from_events = (1, 4)
+    from_state = (0, 3)
 
     def pack_weights(
         self, w_in: Tensor, w_state: Tensor, b_in: Tensor, b_state: Tensor, *, doubled: bool
@@ -76,7 +78,8 @@ class GRU(Cell):
 
         Those of z and n are (h-n) z (1-z) and (1-z)(1-n^2).
         """
-        gates, slopes = steps.gates, steps.slopes
+        gates = steps.gates
+        slopes = steps.slopes
         hidden = slopes.shape[1] // 4
         u, r, z, n = gates.chunk(4, dim=1)
         by_u, by_r, by_z, by_n = slopes.chunk(4, dim=1)

@@ -229,7 +229,8 @@ class _Layer(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         weights = (w_in, w_state, b_in, b_state)
         out, gates = _forward(x, weights, cell, layout, keep=True)
-        ctx.cell, ctx.layout = cell, layout
+        ctx.cell = cell
+        ctx.layout = layout
         ctx.save_for_backward(x, *weights, gates, *out)
         ctx.mark_non_differentiable(*out[1:])
         return out

@@ -17,7 +17,9 @@ class LSTM(Cell):
     and cell are carried from event to event.
     """
 
-    carried, from_events, from_state = 2, (0, 4), (0, 4)
+    carried = 2
+    from_events = (0, 4)
+    from_state = (0, 4)
 
     def pack_weights(
         self, w_in: Tensor, w_state: Tensor, b_in: Tensor, b_state: Tensor, *, doubled: bool
@@ -26,7 +28,8 @@ class LSTM(Cell):
         bias = b_in + b_state
         if doubled:
             squashed_gate = slice(2 * w_state.shape[1], 3 * w_state.shape[1])
-            w_in, w_state = w_in.clone(), w_state.clone()
+            w_in = w_in.clone()
+            w_state = w_state.clone()
             for weights in (w_in, w_state, bias):
                 weights[squashed_gate] *= 2
         return GateWeights(w_in.t(), w_state.t(), bias)
@@ -62,7 +65,8 @@ class LSTM(Cell):
 
         By the state that of o is tanh(c') o (1-o).
         """
-        slopes, cell = steps.slopes, steps.after[1]
+        slopes = steps.slopes
+        cell = steps.after[1]
         i, f, g, o = steps.gates.chunk(4, dim=1)
         by_i, by_f, by_g, by_o = slopes.chunk(4, dim=1)
         squashed = _tanh(cell, out=torch.empty_like(cell))

@@ -156,10 +156,12 @@ class Pooling(nn.Module):
         computing sample variances (1979); attention as running softmax (Milakov, Gimelshein, arXiv
         1805.02867).
         """
-        before, new = earlier["count"], later["count"]
+        before = earlier["count"]
+        new = later["count"]
         merged = {"count": before + new}
         if "mean" in earlier:
-            apart, share = later["mean"] - earlier["mean"], new / merged["count"].clamp(min=1)
+            apart = later["mean"] - earlier["mean"]
+            share = new / merged["count"].clamp(min=1)
             merged["mean"] = earlier["mean"] + apart * share
         if "squares" in earlier:
             merged["squares"] = (
@@ -183,7 +185,8 @@ class Pooling(nn.Module):
         new = torch.where(later["count"] > 0, later["peak"], -torch.inf)
         peak = torch.maximum(before, new)
         peak = torch.where(peak.isfinite(), peak, 0.0)  # no event at all
-        fade, rise = (before - peak).exp(), (new - peak).exp()
+        fade = (before - peak).exp()
+        rise = (new - peak).exp()
         width = earlier["attended"].shape[1] // self.heads
         return {
             "peak": peak,

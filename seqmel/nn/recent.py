@@ -45,9 +45,11 @@ __all__ = [
     "one_hot_sizes",
 ]
 
-CODES, NUMBERS = 32, 24
+CODES = 32
+NUMBERS = 24
 """Maximum numbers of one-hot codes of all categories, and of numeric columns (the first ones)."""
-LAST_NUMBERS, LAST_EVENTS = 64, 8
+LAST_NUMBERS = 64
+LAST_EVENTS = 8
 HALF_LIFE = 4.0
 """In events."""
 SLOTS = 96
@@ -69,7 +71,8 @@ def one_hot_sizes(sizes: Sequence[int], most: int = CODES) -> list[int]:
     >>> one_hot_sizes([3, 100, 200], most=23)
     [3, 10, 10]
     """
-    found, left = [0] * len(sizes), most
+    found = [0] * len(sizes)
+    left = most
     shared = sorted(range(len(sizes))[: most // 2], key=lambda i: sizes[i])
     for rank, i in enumerate(shared):
         found[i] = min(sizes[i], left // (len(shared) - rank))
@@ -298,7 +301,8 @@ class RecentByCategory(nn.Module):
         parts = [since, summary["seen"].log1p()]
         if self.numbers:
             shape = (len(ago), self.slots, len(self.numbers))
-            values, sums = summary["values"].view(shape), summary["sums"].view(shape)
+            values = summary["values"].view(shape)
+            sums = summary["sums"].view(shape)
             mean = sums / summary["seen"].clamp(min=1).unsqueeze(2)
             parts += [part.flatten(1) for part in (values, mean, values - mean)]
         return torch.cat(parts, dim=1)
@@ -406,7 +410,8 @@ class RecentEvents(nn.Module):
         return [(f"kinds{i}_", kinds) for i, kinds in enumerate(modules)]
 
 
-_RECENT, _TRANSITIONS = "recent_", "transitions_"
+_RECENT = "recent_"
+_TRANSITIONS = "transitions_"
 
 
 def _prefixed(prefix: str, summary: Summary) -> Summary:

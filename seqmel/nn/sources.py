@@ -88,7 +88,8 @@ class SourceGaps(nn.Module):
         """Return (E,) microseconds since the previous event of the table; zero for a first one."""
         group = batch.sequence_index * self.size + source
         order = torch.argsort(group, stable=True)
-        sorted_group, times = group[order], batch.time[order]
+        sorted_group = group[order]
+        times = batch.time[order]
         before = torch.cat([times[:1], times[:-1]])
         first = torch.cat([sorted_group.new_ones(1), sorted_group.diff()]) != 0
         first = first[: len(times)]

@@ -22,7 +22,8 @@ def step_blocks(sizes: list[int], rows: int) -> list[list[Step]]:
     """
     largest = max(sizes[0], rows)
     blocks: list[list[Step]] = []
-    begin, held = 0, largest
+    begin = 0
+    held = largest
     for step, size in enumerate(sizes):
         if held + size > largest:
             blocks.append([])

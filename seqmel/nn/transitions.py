@@ -40,7 +40,8 @@ class Transitions(nn.Module):
 
     def __init__(self, column: Kind, slots: int) -> None:
         super().__init__()
-        self.column, self.slots = column, slots
+        self.column = column
+        self.slots = slots
         self.output_size = min(COMPONENTS, slots * (slots - 1) // 2)
         self.register_buffer("table", torch.zeros(slots * slots, self.output_size))
 
@@ -50,7 +51,8 @@ class Transitions(nn.Module):
 
     def antisymmetric(self, batch: SequenceBatch) -> Tensor:
         """Return (B, slots * (slots - 1) / 2), the A_ab of each sequence."""
-        kinds, size = self.kinds(batch), self.slots
+        kinds = self.kinds(batch)
+        size = self.slots
         inner = (batch.positions() > 0).nonzero()[:, 0]
         cell = (batch.sequence_index[inner] * size + kinds[inner - 1]) * size + kinds[inner]
         counts = (

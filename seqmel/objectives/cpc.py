@@ -99,7 +99,8 @@ class CPC(nn.Module):
             else same_client & (times.unsqueeze(0) == times.unsqueeze(1))
         )
         with torch.autocast(queries.device.type, enabled=False):
-            query, key = F.normalize(queries.float(), dim=1), F.normalize(keys.float(), dim=1)
+            query = F.normalize(queries.float(), dim=1)
+            key = F.normalize(keys.float(), dim=1)
             scores = query @ key.t() / self.temperature
             positive = scores.diagonal()
             return (torch.logaddexp(positive, masked_logsumexp(scores, negative)) - positive).sum()

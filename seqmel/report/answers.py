@@ -13,7 +13,8 @@ __all__ = ["answers"]
 
 _BY_CHANCE = 3.0
 """Recall below so many times that of chance is hardly any."""
-_OFTEN, _ALMOST_ALL = 0.1, 0.98
+_OFTEN = 0.1
+_ALMOST_ALL = 0.98
 _SHORT = ("0", "1", "2")  # names of bars of the lengths
 _MOST_ODD = 4
 
@@ -44,14 +45,16 @@ def _learned(model: TrainedModel, run: TrainingRun) -> str:
     epochs = len(run.history)
     kept = next((row for row in run.history if row["epoch"] == run.best), None)
     if kept is None:
-        first, last = run.history[0].get("loss"), run.history[-1].get("loss")
+        first = run.history[0].get("loss")
+        last = run.history[-1].get("loss")
         loss = (
             ""
             if first is None or last is None
             else f" The loss went from {first:.3g} to {last:.3g}."
         )
         return f"No client was held out, so this cannot be told.{loss}"
-    held, recall = kept.get("clients_held_out", 0.0), kept["recall_at_1"]
+    held = kept.get("clients_held_out", 0.0)
+    recall = kept["recall_at_1"]
     chance = 1 / max(held, 1.0)
     verdict = "Yes" if recall >= _BY_CHANCE * chance else "Hardly"
     if run.best in run.collapsed:
@@ -68,7 +71,8 @@ def _learned(model: TrainedModel, run: TrainingRun) -> str:
 
 def _finetuned(model: TrainedModel) -> str:
     """Compare the model with its encoder before fine-tuning, by the first metric that both have."""
-    before, after = model.metrics.get("frozen", {}), model.metrics["held_out"]
+    before = model.metrics.get("frozen", {})
+    after = model.metrics["held_out"]
     name = next((n for n in after if n.endswith(("auroc", "r2")) and n in before), None)
     name = name or next(iter(after))
     then = f"; before fine-tuning it was {before[name]:.3f}" if name in before else ""

@@ -47,7 +47,8 @@ def describe(sequences: EncodedSequences, vocabulary: Vocabulary, sample: Tensor
     codes = {name: np.zeros(c.size, np.int64) for name, c in vocabulary.categorical.items()}
     missing, clipped = (dict.fromkeys(vocabulary.numeric, 0) for _ in range(2))
     others = {name: KINDS[role] for role, of in vocabulary.kinds.items() for name in of}
-    known, nulls = dict.fromkeys([*missing, *others], 0), dict.fromkeys(others, 0)
+    known = dict.fromkeys([*missing, *others], 0)
+    nulls = dict.fromkeys(others, 0)
     gaps = np.zeros(len(_GAPS) + 1, np.int64)
     low = np.iinfo(np.int64).max
     high = np.iinfo(np.int64).min

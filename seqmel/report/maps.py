@@ -52,7 +52,8 @@ def draw_map(
 def _layout(name: str, note: str, points: Floats) -> Layout:
     """Scale points to 0 ... 1000 on the longer axis, with the same scale on both axes."""
     points = np.nan_to_num(points)
-    low, high = points.min(0), points.max(0)
+    low = points.min(0)
+    high = points.max(0)
     scale = float((high - low).max()) or 1.0
     placed = np.rint((points - (low + high) / 2) / scale * 1_000 + 500).astype(int)
     return Layout(name, note, placed[:, 0].tolist(), placed[:, 1].tolist())

@@ -136,7 +136,8 @@ def _searches(slices: _Slices, begins: int) -> list[Search]:
         rank = 1 + (apart < own.unsqueeze(1)).sum(1)
         columns = (part, rank, slices.clients[nearest.indices], own, nearest.values)
         for i, place, first, near, far in zip(*(c.tolist() for c in columns), strict=True):
-            asked, wanted = spans[i], spans[int(partner[i])]
+            asked = spans[i]
+            wanted = spans[int(partner[i])]
             client = int(slices.clients[i])
             found.append(Search(client, place, first, round(near, 4), round(far, 4), asked, wanted))
     return found
@@ -154,7 +155,8 @@ def nearest(vectors: npt.NDArray[np.float32]) -> tuple[list[list[int]], list[lis
     """Return the nearest other clients of each client, and their cosines after centring."""
     centred = torch.from_numpy(np.ascontiguousarray(vectors, dtype=np.float32))
     unit = F.normalize(centred - centred.mean(0), dim=1)
-    places, cosines = [], []
+    places = []
+    cosines = []
     for part in torch.arange(len(unit)).split(512):
         likeness = unit[part] @ unit.T
         likeness[torch.arange(len(part)), part] = -torch.inf
@@ -228,7 +230,8 @@ def timelines(
 
 def _max_events(lengths: Tensor) -> int:
     """Return the largest number of events per client with which all timelines fit the page."""
-    low, high = 1, int(lengths.max()) if len(lengths) else 1
+    low = 1
+    high = int(lengths.max()) if len(lengths) else 1
     while low < high:
         middle = (low + high + 1) // 2
         fits = int(lengths.clamp(max=middle).sum()) <= _TIMELINE_EVENTS

@@ -107,9 +107,11 @@ def resolve_auto_options(config: Config, sequences: EncodedSequences) -> Config:
         epoch_clients = _EPOCH_CLIENTS
     steps = max(1, min(clients, epoch_clients or clients) // training.batch_size)
     if epochs is None:
-        aim, most = _STEPS, _MAX_EPOCHS
+        aim = _STEPS
+        most = _MAX_EPOCHS
         if config.encoder.name != "none":
-            aim, most = _ENCODER_STEPS, _MAX_ENCODER_EPOCHS
+            aim = _ENCODER_STEPS
+            most = _MAX_ENCODER_EPOCHS
         epochs = min(most, max(_MIN_EPOCHS, -(-aim // steps)))
     components = config.pca_dim
     if components == "auto":

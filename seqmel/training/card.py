@@ -171,9 +171,11 @@ def _facts(model: TrainedModel) -> str:
 
 
 def _trained_on(metrics: Mapping[str, Any], *, everyone: bool) -> str:
-    clients, held_out = metrics["clients"], metrics["clients_held_out"]
+    clients = metrics["clients"]
+    held_out = metrics["clients_held_out"]
     if "rows" in metrics:
-        rows, others = metrics["rows"], metrics["rows_held_out"]
+        rows = metrics["rows"]
+        others = metrics["rows_held_out"]
         return (
             f"{rows:,} moments of {clients:,} labelled clients, {others:,} moments of {held_out:,} "
             f"more clients held out (each history cut strictly before its moment: predict with "

@@ -102,7 +102,8 @@ def estimate_training(
     check_options(config)
     with TemporaryDirectory(prefix="seqmel-", ignore_cleanup_errors=True) as folder:
         prepared = prepared_in(Path(folder), events, config, None, as_progress(progress))
-        sequences, vocabulary = prepared.sequences, prepared.vocabulary
+        sequences = prepared.sequences
+        vocabulary = prepared.vocabulary
         resolved = resolve_all(config, sequences, vocabulary.time)
         split = split_clients(sequences, resolved)
         watch = _Stopwatch()

@@ -57,7 +57,8 @@ def finish(
 
     output = Path(output)
     output = output.with_name(output.name.removesuffix(".partial"))
-    work, reporter = partial_path(output), as_progress(progress)
+    work = partial_path(output)
+    reporter = as_progress(progress)
     last = work / "checkpoints" / "last.ckpt"
     if not last.is_file():
         raise InputError(

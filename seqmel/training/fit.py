@@ -421,7 +421,8 @@ class EpochReport(lightning.Callback):
         self, trainer: lightning.Trainer, module: Any, batch: Any, index: int
     ) -> None:
         """Note the number of clients of the batch."""
-        clients, batches = _clients_of(trainer), int(trainer.num_training_batches)
+        clients = _clients_of(trainer)
+        batches = int(trainer.num_training_batches)
         self._clients = clients * (index + 1) // batches - clients * index // batches
 
     def on_train_batch_end(

@@ -50,8 +50,10 @@ _MOST_ROWS = 30_000
 _PARTS = 4  # of the horizon, for the time to the next event
 _PENALTIES = (1e6, 1e5, 1e4, 1e3, 1e2)
 _ITERATIONS = 30
-_CLIP, _LARGEST_LOG = 8.0, 20.0
-_OTHERS, _NONE = "others", "none"
+_CLIP = 8.0
+_LARGEST_LOG = 20.0
+_OTHERS = "others"
+_NONE = "none"
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -93,7 +95,9 @@ def forecast(
     progress: Reporting = None,
 ) -> Forecast:
     """Forecast what each client does within a horizon. `Model.forecast` documents the arguments."""
-    model, reporter, placed = as_model(model), as_progress(progress), resolve_device(device)
+    model = as_model(model)
+    reporter = as_progress(progress)
+    placed = resolve_device(device)
     if top < 1:
         raise ConfigError(f"top is {top}. Expected a whole number of at least 1.")
     horizon = duration_us(within, "within")
@@ -252,8 +256,10 @@ def _at(
 ) -> _Rows:
     """Return the rows of the clients with events before a moment."""
     everyone = torch.arange(len(sequences))
-    lengths, size = sequences.lengths.numpy(), len(kinds.names)
-    time, kind = sequences.times(everyone).numpy(), kinds.of_events(sequences)
+    lengths = sequences.lengths.numpy()
+    size = len(kinds.names)
+    time = sequences.times(everyone).numpy()
+    kind = kinds.of_events(sequences)
     client = np.repeat(np.arange(len(lengths)), lengths)
     begins = lengths.cumsum() - lengths
 
@@ -264,7 +270,8 @@ def _at(
     before = time < moment
     seen = np.bincount(client[before], minlength=len(lengths))
     known = np.flatnonzero(seen)
-    past, first = counts(before), begins[known]
+    past = counts(before)
+    first = begins[known]
     ago = (moment - 1 - time[before]) // horizon
     changes = np.append(True, (np.diff(client[before]) != 0) | (np.diff(ago) != 0))
     active = np.bincount(client[before][changes[: len(ago)]], minlength=len(lengths))
@@ -358,7 +365,8 @@ class _Usual:
         cells = rows.last_kind[some] * size + rows.next_kind[some]
         after = np.bincount(cells, minlength=size * size).reshape(size, size)
         after = after + 10 * kinds / kinds.sum()
-        recent, there = rows.last.sum(1) > 0, some.astype(float)
+        recent = rows.last.sum(1) > 0
+        there = some.astype(float)
         again = [(there[recent == one].sum() + there.mean()) / ((recent == one).sum() + 1)
                  for one in (False, True)]  # fmt: skip
         parts = np.bincount(rows.part, minlength=_PARTS + 1) + 1.0
@@ -442,7 +450,8 @@ class _Heads:
         """
         usual = _Usual.of(rows)
         inputs = usual.inputs(rows)
-        mean, scale = inputs.mean(0), inputs.std(0)
+        mean = inputs.mean(0)
+        scale = inputs.std(0)
         scale = np.where(scale > 1e-6, scale, 1.0)
         x = _standardised(inputs, mean, scale)
         own = usual.log_rates(rows)
@@ -501,12 +510,14 @@ def _fit(
         like: a head to take the penalties from; None chooses them.
     """
     x, y, base = (torch.from_numpy(values) for values in given)
-    x, base = x.float(), base.float()
+    x = x.float()
+    base = base.float()
     y = y.float() if y.is_floating_point() else y
     size = base.shape[1]
     if like is not None:
         return _Head(_solve(loss, (x, y, base), like.penalty, like.weights), like.penalty)
-    best, start = torch.full((size,), _PENALTIES[0]), torch.zeros(x.shape[1], size)
+    best = torch.full((size,), _PENALTIES[0])
+    start = torch.zeros(x.shape[1], size)
     if 0 < held.sum() < len(held):  # else all are of one moment, and the own rates are trusted
         test = torch.from_numpy(held)
         losses = []
@@ -569,7 +580,8 @@ def _scores(heads: _Heads, latest: _Rows, kinds: _Kinds) -> pd.DataFrame:
     """Return the losses of heads and baselines, fitted on earlier rows, in the latest horizon."""
     usual = heads.usual
     counts, parts, next_kinds = heads(latest)
-    own, last = usual.own_rate(latest), usual.last_value(latest)
+    own = usual.own_rate(latest)
+    last = usual.last_value(latest)
     everyone = np.ones((len(latest), 1))
     rates = {"own rate": own, "last value": last, "global rate": usual.counts * everyone}
     total = latest.windows.sum(1)

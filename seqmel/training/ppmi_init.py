@@ -124,7 +124,8 @@ def _parts(sequences: EncodedSequences, clients: Tensor) -> Iterator[Tensor]:
 def ppmi(counts: Any) -> Any:
     """Return the positive pointwise mutual information of counts: (codes, codes), sparse."""
     cells = counts.tocoo()
-    sums, total = np.asarray(counts.sum(1)).ravel(), counts.sum()
+    sums = np.asarray(counts.sum(1)).ravel()
+    total = counts.sum()
     one, other = cells.coords
     mutual = cells.copy()
     mutual.data = np.log(np.maximum(1.0, cells.data * total / (sums[one] * sums[other])))

@@ -327,7 +327,8 @@ def _check_same_shape(initial: TrainedModel, wanted: Config) -> None:
         "embedding_dim",
         "recency_features",
     ):
-        old, new = before.to_dict()[name], wanted.to_dict()[name]
+        old = before.to_dict()[name]
+        new = wanted.to_dict()[name]
         if old != new:
             raise ConfigError(
                 "Training cannot go on from a model of another shape "
@@ -393,7 +394,8 @@ def _work_folder(
     The number of epochs and the patience of a training may differ, unless it is to be overwritten.
     """
     work = partial_path(output)
-    options, events = work / "options.json", work / "events.json"
+    options = work / "options.json"
+    events = work / "events.json"
     if work.exists() and not resume and not overwrite:
         raise OutputError(
             f"An unfinished run lies in {work}. Resume it with --resume, or discard it with "
@@ -405,7 +407,8 @@ def _work_folder(
         asked = options_before(options) if options.is_file() else wanted
         now = wanted
         if not overwrite:
-            asked, now = _without_length(asked), _without_length(wanted)
+            asked = _without_length(asked)
+            now = _without_length(wanted)
         if asked != now:
             raise OutputError(
                 f"The unfinished run in {work} has other options "
@@ -485,7 +488,8 @@ def prepared_in(
     if is_prepared(events):
         prepared = open_prepared(events, vocabulary=model.vocabulary if model else None)
         for name in ("client", "time"):
-            said, there = getattr(config.schema, name), getattr(prepared.schema, name)
+            said = getattr(config.schema, name)
+            there = getattr(prepared.schema, name)
             if said not in (None, there):
                 raise SchemaError(
                     f"{events} was prepared with the {name} column {there!r}, not {said!r}. "

@@ -41,7 +41,8 @@ def compare_runs(folders: Iterable[str | Path]) -> pd.DataFrame:
             f"No model folder in {shown(map(str, folders))}. Expected folders that seqmel train or "
             f"seqmel finetune wrote."
         )
-    facts, options = {}, {}
+    facts = {}
+    options = {}
     for folder in found:
         described = read_description(folder)
         config = Config.from_dict(described["config"], source=str(folder), lenient=True)

@@ -42,14 +42,16 @@ def demo(
     from seqmel.training.run import train
 
     check_output(output, overwrite=overwrite, folder=True)
-    began, progress = time.monotonic(), console_progress()
+    began = time.monotonic()
+    progress = console_progress()
     with atomic_write(output) as folder:
         data = generate_card_data(clients, seed=seed)
         data.write(folder)
         progress.say(
             f"generated {len(data.events):,} card transactions of {len(data.clients):,} clients"
         )
-        events, vectors = str(folder / "events.parquet"), str(folder / "embeddings.parquet")
+        events = str(folder / "events.parquet")
+        vectors = str(folder / "embeddings.parquet")
         config = Config.from_dict({"seed": seed, **DEMO_OPTIONS})
         model = load_model(train(events, folder / "model", config=config, progress=progress))
         embed_to_parquet(model, events, vectors, progress=progress)

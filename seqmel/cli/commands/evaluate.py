@@ -400,7 +400,8 @@ def _evaluate_files(
             "Nothing to evaluate. Give --embeddings FILE, --events EVENTS for the aggregates, or "
             "--facts FILE for features of your own."
         )
-    found, drawn = [], []
+    found = []
+    drawn = []
     written: list[dict[str, Any]] = []
     for y in series:
         how: dict[str, Any] = {

@@ -46,7 +46,8 @@ class LossBase(Options):
 
     @model_validator(mode="after")
     def _grows(self, info: ValidationInfo) -> Any:
-        start, end = getattr(self, "margin_start", None), getattr(self, "margin", None)
+        start = getattr(self, "margin_start", None)
+        end = getattr(self, "margin", None)
         if start is not None and end is not None and start > end and not is_lenient(info):
             raise ValueError(
                 f"margin_start {start} is larger than margin {end}; the margin increases from "

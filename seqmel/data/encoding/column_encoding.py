@@ -38,12 +38,10 @@ class ColumnEncoding:
         schema: EventSchema,
         vocabulary: Vocabulary,
     ) -> None:
-        self._columns, self._source, self._schema, self._vocabulary = (
-            columns,
-            source,
-            schema,
-            vocabulary,
-        )
+        self._columns = columns
+        self._source = source
+        self._schema = schema
+        self._vocabulary = vocabulary
         self._codes: dict[str, npt.NDArray[Any]] = {
             c: self._codes_of(c) for c in schema.categorical
         }
@@ -62,7 +60,8 @@ class ColumnEncoding:
 
     def _encoded_texts(self, column: str) -> npt.NDArray[Any]:
         """Return the encoded values of the distinct texts of a column of another kind."""
-        kind, fitted = kind_of(self._schema, column), self._vocabulary.features[column]
+        kind = kind_of(self._schema, column)
+        fitted = self._vocabulary.features[column]
         found = kind.encode_texts(fitted, self._columns.categories[column].texts)
         assert found is not None, "whole columns have kinds that encode texts"
         return found

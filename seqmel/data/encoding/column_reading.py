@@ -106,7 +106,8 @@ def _read(source: EventSource, schema: EventSchema) -> EventColumns | None:
     if source.whole is None or not _plain(source, schema):
         return None
     try:
-        limit, threads = MEMORY_FRACTION * source.memory, source.threads
+        limit = MEMORY_FRACTION * source.memory
+        threads = source.threads
         with contextlib.ExitStack() as stack:
             read = _reader(
                 source, (schema.client, schema.time, *schema.features), limit, threads, stack

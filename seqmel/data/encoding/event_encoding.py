@@ -220,7 +220,8 @@ def _group(
         enough = chunk_events if whole else 2 * enough
         if whole:
             yield _lists(held.slice(0, whole), done, last - done, ids, out)
-            done, held = last, held.slice(whole)
+            done = last
+            held = held.slice(whole)
     clients = (held.column(_INDEX)[-1].as_py() + 1 if len(held) else done) - done
     yield _lists(held, done, clients + ids.left_after(clients), ids, out)
 

@@ -190,7 +190,8 @@ class ValueEncoding:
                 events = [events]
             if isinstance(events, Mapping):
                 found = {name: list(events[name]) for name in names}
-                clients, size = events.get(self.schema.client, ()), len(found[names[0]])
+                clients = events.get(self.schema.client, ())
+                size = len(found[names[0]])
                 if any(len(values) != size for values in found.values()):
                     raise NotPlainError
             elif isinstance(events, Sequence) and not isinstance(events, (str, bytes)):
@@ -255,7 +256,9 @@ class ValueEncoding:
         x = values if isinstance(values, np.ndarray) else _numbers(values, self.schema.decimal)
         unit, center, scale = self._scales[name]
         if codes is not None:
-            unit, center, scale = unit[codes], center[codes], scale[codes]
+            unit = unit[codes]
+            center = center[codes]
+            scale = scale[codes]
         with np.errstate(over="ignore", invalid="ignore"):
             log = np.sign(x) * np.log(1 + np.abs(x) / unit)
             z = (np.where(np.isnan(unit), x, log) - center) / scale

@@ -113,7 +113,8 @@ def _explained(codes: Codes, ranks: Numbers) -> Numbers:
     counts = np.repeat(np.diff(np.r_[begins, len(codes)])[:, None], ranks.shape[1], axis=1)
     some = np.flatnonzero(missing.any(axis=0))
     counts[:, some] -= np.add.reduceat(missing[:, some].astype(np.int32)[order], begins, axis=0)
-    n, groups = counts.sum(axis=0), (counts > 0).sum(axis=0)
+    n = counts.sum(axis=0)
+    groups = (counts > 0).sum(axis=0)
     total = np.nansum(ranks**2, axis=0)
     between = (sums**2 / np.maximum(counts, 1)).sum(axis=0)
     unexplained = 1 - between / np.where(total > 0, total, 1.0)
@@ -126,7 +127,8 @@ def _varies(codes: Codes, ranks: Numbers) -> bool:
     """Return whether most events have a value of the category within which the number varies."""
     known = ~np.isnan(ranks)
     order = np.lexsort((ranks[known], codes[known]))
-    codes, ranks = codes[known][order], ranks[known][order]
+    codes = codes[known][order]
+    ranks = ranks[known][order]
     begins = np.flatnonzero(np.r_[True, np.diff(codes) != 0])
     ends = np.r_[begins[1:], len(codes)]
     varying = (ends - begins)[ranks[ends - 1] > ranks[begins]].sum()

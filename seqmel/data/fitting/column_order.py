@@ -103,7 +103,9 @@ def read_sample(source: EventSource, client: str, columns: list[str]) -> Sample:
     who = _codes(table[client])
     order = np.argsort(who, kind="stable")
     same = who[order[1:]] == who[order[:-1]]
-    values, features, owner = {}, [], []
+    values = {}
+    features = []
+    owner = []
     for column in columns:
         kind = source.columns[column]
         if is_integer(kind) or is_real(kind):
@@ -184,7 +186,8 @@ def _neighbours(sample: Sample, x: Floats) -> npt.NDArray[np.float32]:
     others[known] = -(ranks[known] * counts[place]) / np.maximum(len(place) - counts[place], 1)
     found = np.zeros((len(x), 2), np.float32)
     differ = known[sample.before] & known[sample.after] & (x[sample.before] != x[sample.after])
-    before, after = sample.before[differ], sample.after[differ]
+    before = sample.before[differ]
+    after = sample.after[differ]
     found[before, 0], found[after, 1] = ranks[after] - others[before], ranks[before] - others[after]
     return found / (ranks.std() or 1.0)
 
@@ -211,12 +214,15 @@ def _alike(
         values = _BLOCKS
         counts, sums = _by_value(place, values, features, half)
         both = (counts[0] > 0) & (counts[1] > 0)
-    best, own = (0.0, 0.0), features.shape[1] - 2
+    best = (0.0, 0.0)
+    own = features.shape[1] - 2
     for k in sorted({1, max(1, values // 50)}):
-        lo, hi = np.maximum(np.arange(values) - k, 0), np.minimum(np.arange(values) + k + 1, values)
+        lo = np.maximum(np.arange(values) - k, 0)
+        hi = np.minimum(np.arange(values) + k + 1, values)
         n = np.concatenate([[0.0], counts[0].cumsum()])
         s = np.concatenate([np.zeros((1, features.shape[1])), sums[0].cumsum(axis=0)])
-        n, s = n[hi] - n[lo] - counts[0], s[hi] - s[lo] - sums[0]
+        n = n[hi] - n[lo] - counts[0]
+        s = s[hi] - s[lo] - sums[0]
         usable = both & (n > 0)
         if usable.sum() < 3:
             continue
@@ -225,7 +231,8 @@ def _alike(
         same = there * sums[0][usable] / counts[0][usable, None]
         near = there * s[usable] / n[usable, None]
         for some in (slice(None), slice(own), slice(own, None)):
-            each, identity = near[:, some].sum(axis=1), same[:, some].sum()
+            each = near[:, some].sum(axis=1)
+            identity = same[:, some].sum()
             certainty = each.sum() / (np.sqrt((each**2).sum()) or 1.0)
             if identity > 0 and certainty > best[1]:
                 best = (float(each.sum() / identity), float(certainty))
@@ -244,7 +251,8 @@ def _by_value(
     some = counts > 0
     if some.any():
         sums[some] = np.add.reduceat(features[order].astype(float), begins[some], axis=0)
-    events, totals = counts.reshape(2, values), sums.reshape(2, values, -1)
+    events = counts.reshape(2, values)
+    totals = sums.reshape(2, values, -1)
     mean = totals.sum(axis=1, keepdims=True) / np.maximum(events.sum(axis=1), 1)[:, None, None]
     return events, totals - events[:, :, None] * mean
 

@@ -26,7 +26,8 @@ def describe_source(source: EventSource, schema: EventSchema) -> dict[str, Any]:
         schema: the roles of the columns.
     """
     check_events(source, schema)
-    client, moment = ident(schema.client), time_sql(source, schema)
+    client = ident(schema.client)
+    moment = time_sql(source, schema)
     quantiles = f"quantile_disc(n, {list(QUANTILES)})"
     events, clients, lengths = source.row(
         f"SELECT sum(n), count(*), {quantiles} FROM (SELECT coalesce(n, 0) AS n FROM "

@@ -49,7 +49,8 @@ _LOOKED_AT = 10_000
 _MOST_FILES = 64  # Maximum number of files opened to check that they are of one table.
 _FIRST_ROWS = 1_000
 # As seconds or days, these would all lie in 1970 or beyond the year 50,000.
-_FIRST_YMD, _LAST_YMD = 19_000_101, 21_001_231
+_FIRST_YMD = 19_000_101
+_LAST_YMD = 21_001_231
 _UNITS: tuple[tuple[float, TimeUnit, float], ...] = (
     (1e5, "day", 1.0),
     (1e11, "second", 1 / 86_400),
@@ -393,7 +394,8 @@ def _facts(source: EventSource, client: str, columns: list[str]) -> dict[str, Co
     )
     parts = []
     for column in columns:
-        name, kind = ident(column), source.columns[column]
+        name = ident(column)
+        kind = source.columns[column]
         parts += [
             f"count({name})",
             f"approx_count_distinct({name})",
@@ -468,7 +470,8 @@ def _evidence(
 
 def _list_role(source: EventSource, column: str) -> tuple[str | None, str]:
     """Return the role of a column with a list in each event, and the reason."""
-    kind, name = source.columns[column], ident(column)
+    kind = source.columns[column]
+    name = ident(column)
     element = kind[: kind.rindex("[")]
     if not kind.endswith("[]"):
         numbers = is_integer(element) or is_real(element)
@@ -645,7 +648,8 @@ def _infer_unit(source: EventSource, time: str) -> TimeUnit:
         f"SELECT min(x), max(x) FROM (SELECT {ident(time)}::DOUBLE AS x FROM events) WHERE "
         "isfinite(x)"
     )
-    low, high = low or 0, high or 0
+    low = low or 0
+    high = high or 0
     if low >= _FIRST_YMD and high <= _LAST_YMD and _all_dates(source, time):
         raise SchemaError(
             f"The time column {time!r} of {source.label} seems to hold dates written as numbers, "

@@ -212,7 +212,8 @@ def count_events(
         name: np.zeros(len(bins.counts), np.int64) for name, bins in statistics.columns.items()
     }
     for sequences in chunks:
-        clients, events = clients + len(sequences), events + sequences.events
+        clients = clients + len(sequences)
+        events = events + sequences.events
         for columns in _parts(sequences):
             for name, bins in statistics.columns.items():
                 values = columns[name]

@@ -290,7 +290,9 @@ def _joint_schema(members: list[_Member], share: tuple[str, ...]) -> EventSchema
     """Return the schema of the joint timeline. Client and time are named as in the first table."""
     first = members[0].schema
     units = {m.schema.time_unit for m in members}
-    categorical, numeric, left_out = dict[str, None](), dict[str, None](), dict[str, str]()
+    categorical = dict[str, None]()
+    numeric = dict[str, None]()
+    left_out = dict[str, str]()
     by: dict[str, set[str | None]] = {}
     kinds: dict[str, str] = {}
     for m in members:
@@ -384,7 +386,8 @@ def _place(member: _Member) -> str:
 
 def _member_sql(member: _Member, schema: EventSchema, client: str, time: str) -> str:
     """Return SQL for the events of one table, with the names of the joint timeline."""
-    own, source = member.schema, member.source
+    own = member.schema
+    source = member.source
     moment = (
         f"make_timestamp({time_sql(source, own)})"
         if schema.time_unit == "timestamp"
@@ -446,7 +449,8 @@ def _time_type(members: list[_Member], schema: EventSchema) -> str:
 
 def _check_overlap(source: EventSource, schema: EventSchema, members: list[_Member]) -> None:
     """Check that each table has a client of another one. Ids written otherwise would have none."""
-    client, name = ident(schema.client), ident(str(schema.source))
+    client = ident(schema.client)
+    name = ident(str(schema.source))
     alone = dict(
         source.rows(
             f"SELECT __key, min(__client::VARCHAR) FROM (SELECT {client} AS __client, {name} AS"

@@ -172,7 +172,8 @@ def _fit_on_columns(
             *((x.result(), (0.5,)) for x in middles),
         ],
     )
-    q, medians = found[: len(numbers)], found[len(numbers) :]
+    q = found[: len(numbers)]
+    medians = found[len(numbers) :]
     numeric = {}
     for c, shares, median in zip(numbers, q, medians, strict=True):
         overall = scale_of(shares, median[0] if median else None) if shares else None
@@ -202,7 +203,8 @@ def _samples(
     )
     chosen = hashes % share == 0
     if share == 1 or not columns.lengths[chosen].any():
-        chosen, sample = np.ones(len(hashes), np.bool_), columns
+        chosen = np.ones(len(hashes), np.bool_)
+        sample = columns
     else:
         sample = columns.of(chosen, (*schema.numeric, *schema.numeric_by.values()))
     fewer = _one_in_of_gaps(len(sample.time))

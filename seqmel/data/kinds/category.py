@@ -160,7 +160,8 @@ class CategoryKind(NameKind, ColumnKind[CategoryCodes]):
         fitted: CategoryCodes,
     ) -> ColumnSQL:
         """Return SQL for the code: that of null for events of a table without the column."""
-        raw, table = _raw_sql(source, column), f"codes_{index}"
+        raw = _raw_sql(source, column)
+        table = f"codes_{index}"
         there = present_sql(schema, column)
         absent = "" if there == "true" else f"WHEN NOT {there} THEN {NULL} "
         return ColumnSQL(

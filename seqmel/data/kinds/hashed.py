@@ -77,7 +77,8 @@ class HashedKind(NameKind, ColumnKind[HashedColumn]):
         fitted: HashedColumn,
     ) -> ColumnSQL:
         """Return SQL for the hash, which is the same in every version and on every machine."""
-        text, there = category_text(source, column), present_sql(schema, column)
+        text = category_text(source, column)
+        there = present_sql(schema, column)
         return ColumnSQL(
             f"CASE WHEN {there} AND {text} IS NOT NULL "
             f"THEN (1 + md5_number_lower({text}) % {_HASHES - 1})::INTEGER ELSE 0 END"
@@ -110,8 +111,10 @@ class HashedKind(NameKind, ColumnKind[HashedColumn]):
         """Return two rows per value, weighted so that their sum varies as much as one row."""
         import torch
 
-        hashes, rows = torch.stack(columns, dim=1).long(), layout["rows"]
-        missing, found = hashes == 0, (hashes - 1).clamp(min=0)
+        hashes = torch.stack(columns, dim=1).long()
+        rows = layout["rows"]
+        missing = hashes == 0
+        found = (hashes - 1).clamp(min=0)
         pair = [found % rows, torch.div(found, rows, rounding_mode="floor") % rows]
         places = torch.stack([row.where(~missing, rows) + layout["begins"] for row in pair], dim=2)
         places = places.flatten(1)

@@ -254,7 +254,8 @@ class NumberKind(ColumnKind[NumericScales]):
         import torch
 
         values = torch.stack(columns, dim=1)
-        knots, last = layout["knots"], _CURVE_ROWS - 1
+        knots = layout["knots"]
+        last = _CURVE_ROWS - 1
         missing = values.isnan()
         known = values.masked_fill(missing, 0.0)
         left = torch.bucketize(known, knots[1:-1], right=True)

@@ -80,7 +80,8 @@ class SetKind(ColumnKind[SetItems]):
 
     def value_sql(self, source: EventSource, column: str) -> str:
         """Return SQL for the items as text."""
-        name, element = ident(column), element_type(source.columns[column])
+        name = ident(column)
+        element = element_type(source.columns[column])
         if element is None:  # only nulls
             return "NULL::VARCHAR[]"
         if is_real(element):  # whole numbers with nulls, as pandas holds them
@@ -278,7 +279,8 @@ def _codes(lists: pa.Array, fitted: SetItems) -> npt.NDArray[np.int32]:
     codes = codes[items.is_valid().to_numpy(zero_copy_only=False)]
     bound = 2 * fitted.size + FIRST
     pairs = np.unique(rows * bound + codes)
-    rows, codes = pairs // bound, pairs % bound
+    rows = pairs // bound
+    codes = pairs % bound
     place = np.arange(len(rows)) - np.searchsorted(rows, rows)
     kept = place < fitted.width
     found = np.zeros((len(lists), fitted.width), np.int32)

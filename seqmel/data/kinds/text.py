@@ -172,7 +172,8 @@ class TextKind(NameKind, ColumnKind[TextColumn]):
         self, source: EventSource, schema: EventSchema, column: str, index: int, fitted: TextColumn
     ) -> ColumnSQL:
         """Return SQL for the encoded text; see `register`."""
-        text, there = category_text(source, column), present_sql(schema, column)
+        text = category_text(source, column)
+        there = present_sql(schema, column)
         return ColumnSQL(f"{_FUNCTION}(CASE WHEN {there} THEN {text} END)")
 
     def initial_rows(self, fitted: TextColumn, size: int) -> Tensor:

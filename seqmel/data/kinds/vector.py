@@ -176,7 +176,8 @@ class VectorKind(ColumnKind[VectorScales]):
         fitted: VectorScales,
     ) -> ColumnSQL:
         """Return SQL for the scaled numbers; see `register`."""
-        numbers, there = self.value_sql(source, column), present_sql(schema, column)
+        numbers = self.value_sql(source, column)
+        there = present_sql(schema, column)
         return ColumnSQL(f"seqmel_vector_{index}(CASE WHEN {there} THEN {numbers} END)")
 
     def initial_rows(self, fitted: VectorScales, size: int) -> Tensor:

@@ -294,7 +294,8 @@ class EncodedSequences:
         found = {}
         for n in names:
             # Where a chunk begins is counted in numbers, and `begin` in events.
-            first, width = self._origins[n][chunk], self._widths[n]
+            first = self._origins[n][chunk]
+            width = self._widths[n]
             whole = storage.view(self._dtypes[n])
             if width == 1:
                 found[n] = whole.index_select(0, indices(first + begin))

@@ -81,7 +81,8 @@ def _of_pandas(frame: pd.DataFrame) -> tuple[pa.Table, dict[str, str]]:
             raise InputError(
                 f"Cannot read events from the given DataFrame: {first_line(error)}. {_WANTED}"
             ) from None
-    columns, odd = {}, {}
+    columns = {}
+    odd = {}
     for name in frame.columns:
         try:
             part = _readable(pa.Table.from_pandas(frame[[name]], preserve_index=False))

@@ -133,7 +133,8 @@ class PartReader:
             row = "file_row_number"
             if row in map(str.casefold, self._columns(f"SELECT * FROM {read}")):
                 # A column of this name hides DuckDB's own.
-                read, row = f"(SELECT *, row_number() OVER () - 1 AS {ROW} FROM {read})", ROW
+                read = f"(SELECT *, row_number() OVER () - 1 AS {ROW} FROM {read})"
+                row = ROW
             where = f"WHERE {row} >= {part.begin} AND {row} < {part.end}"
         else:
             there = self._columns(f"SELECT * FROM read_csv({file}, header = true)")

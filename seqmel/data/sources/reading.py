@@ -613,10 +613,8 @@ def partitioned(path: str, files: list[str]) -> bool:
             else set()
         )
     if inside and len(inside) < len(keys):
-        both, lacking = (
-            sorted(keys[k] for k in inside),
-            sorted(keys[k] for k in keys.keys() - inside),
-        )
+        both = sorted(keys[k] for k in inside)
+        lacking = sorted(keys[k] for k in keys.keys() - inside)
         raise SchemaError(
             f"The folders of {path} have the keys {shown(both)}, which are columns of the files "
             f"too, and {shown(lacking)}, which are not. Rename the folders of {both[0]!r}, or the "

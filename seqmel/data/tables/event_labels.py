@@ -268,7 +268,8 @@ def _make(
 ) -> None:
     """Create the table `made_labels`."""
     begin, end = options.window_us
-    client, time = ident(schema.client), time_sql(source, schema)
+    client = ident(schema.client)
+    time = time_sql(source, schema)
     number = f"TRY_CAST({ident(options.column)} AS DOUBLE)" if options.column else "NULL"
     grid = ", ".join(f"({moment})" for moment in moments)
     label = {

@@ -28,12 +28,14 @@ from seqmel.data.tables.labels import Table, id_positions, open_features, plain_
 
 __all__ = ["CategoryFact", "FactRows", "Facts", "NumberFact", "check_no_target", "read_facts"]
 
-MISSING, UNSEEN = 0, 1
+MISSING = 0
+UNSEEN = 1
 """The first codes of a category."""
 
 _WIDTH = 1_024  # aimed at: bins of all numbers, and values of all categories
 _MOST_BINS = 16
-_MOST_VALUES, _FEWEST_VALUES = 256, 8
+_MOST_VALUES = 256
+_FEWEST_VALUES = 8
 _MIN_COUNT = 5  # training rows of a value that has a code of its own
 _CATEGORY = re.compile(r"VARCHAR|ENUM.*|UUID|BOOLEAN")
 _NUMBER = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL.*")

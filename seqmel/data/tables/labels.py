@@ -155,7 +155,8 @@ def _series(
     if not len(read):
         raise InputError(f"{what} of {source.label} holds only nulls. Name a column with values.")
     values: pd.Series[Any] = read.column(0).to_pandas()
-    values.index, values.name = _ids(read.select(range(1, read.num_columns)), source.label), name
+    values.index = _ids(read.select(range(1, read.num_columns)), source.label)
+    values.name = name
     return values
 
 
@@ -310,7 +311,8 @@ def read_embeddings(
     scales = _scales(embeddings, source.label)
     names = _vector_columns(source, client, time_column, packed=scales is not None)
     kind = source.columns["embedding"] if names == ["embedding"] else ""
-    packed, nested = kind == "BLOB", bool(_VECTOR.fullmatch(kind))
+    packed = kind == "BLOB"
+    nested = bool(_VECTOR.fullmatch(kind))
     read_as = "BLOB" if packed else "FLOAT[]" if nested else "FLOAT"
     selected = ", ".join(f"{ident(name)}::{read_as} AS {ident(name)}" for name in names)
     read = source.stream(

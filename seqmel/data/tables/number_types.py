@@ -27,7 +27,8 @@ META = b"seqmel_scales"
 """The key of the scales in the metadata of a Parquet or Arrow schema."""
 
 _BITS = {"float32": 32, "float16": 16, "int8": 8, "binary": 1}
-_LEVELS, _LOWEST = 255, -128
+_LEVELS = 255
+_LOWEST = -128
 # Fraction of rows beyond each end of the int8 range. One outlier must not widen every step.
 _TAIL = 0.001
 _HALF = float(np.finfo(np.float16).max)
@@ -60,7 +61,8 @@ class Scales:
             rows: (N, D) float32.
             number_type: the type to store.
         """
-        low, step = np.zeros(rows.shape[1], np.float32), np.ones(rows.shape[1], np.float32)
+        low = np.zeros(rows.shape[1], np.float32)
+        step = np.ones(rows.shape[1], np.float32)
         if not len(rows):
             return cls(number_type, low, step)
         if number_type == "int8":

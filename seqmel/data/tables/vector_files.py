@@ -117,7 +117,8 @@ def write_tables(path: Path, tables: Iterable[pa.Table], *, keys: int = 1) -> in
     Returns:
         The number of rows.
     """
-    rows, writer = 0, None
+    rows = 0
+    writer = None
     with contextlib.ExitStack() as stack:
         for table in tables:
             if writer is None:

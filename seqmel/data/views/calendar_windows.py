@@ -39,7 +39,8 @@ class CalendarWindows(ViewSampler):
         which, within = segment_positions(lengths)
         period = self._period(times)
         opens = (within == 0) | (period != period.roll(1))
-        owner, start = which[opens], within[opens]
+        owner = which[opens]
+        start = within[opens]
         length = torch.diff(opens.nonzero()[:, 0], append=torch.tensor([len(times)]))
         enough = length >= self.shortest(lengths)[owner]
         rank = _rank_long_first(owner, enough, len(lengths), generator)

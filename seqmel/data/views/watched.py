@@ -48,7 +48,8 @@ def watched_views(
     shortest = allowed.shortest(n)
     length = shortest + (drawn[:, 0] * (allowed.longest(n) - shortest + 1)).long()
     start = (drawn[:, 1] * (n - length + 1)).long()
-    first, second = slice(0, None, 2), slice(1, None, 2)
+    first = slice(0, None, 2)
+    second = slice(1, None, 2)
     equal = (length[first] == length[second]) & (start[first] == start[second])
     whole = length[second] == n[second]
     length[second] -= (equal & whole).long()  # drops the last event

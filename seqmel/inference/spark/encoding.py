@@ -122,7 +122,9 @@ def _markers(clients: pa.Table, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
 
 def _grouped(batches: Iterator[pa.RecordBatch], out: pa.Schema) -> Iterator[pa.RecordBatch]:
     """Group a stream sorted by client and time into batches of whole clients with list columns."""
-    held, count, enough = list[pa.RecordBatch](), 0, _CHUNK_EVENTS
+    held = list[pa.RecordBatch]()
+    count = 0
+    enough = _CHUNK_EVENTS
     for batch in batches:
         held.append(batch)
         count += len(batch)
@@ -176,13 +178,15 @@ def sequence_batches(batches: Iterator[pa.RecordBatch], out: pa.Schema) -> Itera
         batches: batches of the DataFrame of `encode_spark`.
         out: the schema that `encode_spark` returns.
     """
-    held, count = list[pa.RecordBatch](), 0
+    held = list[pa.RecordBatch]()
+    count = 0
     for batch in batches:
         held.append(batch)
         count += len(batch.column(2).flatten())
         if count >= _CHUNK_EVENTS:
             yield _renamed(held, out)
-            held, count = [], 0
+            held = []
+            count = 0
     if held:
         yield _renamed(held, out)
 

@@ -71,14 +71,14 @@ def prepare_spark(
         >>> len(seqmel.prepare_spark("card/events.parquet", "prepared").sequences)
         3
     """
-    output, config, model = (
-        Path(output),
-        as_config(config),
-        None if model is None else as_model(model),
-    )
+    output = Path(output)
+    config = as_config(config)
+    model = None if model is None else as_model(model)
     check_output(output, overwrite=overwrite, folder=True, reads=(events,))
     progress = as_progress(progress)
-    options, began, spark = config.preparation, time.monotonic(), spark_session()
+    options = config.preparation
+    began = time.monotonic()
+    spark = spark_session()
     client = model.schema.client if model else config.schema.client
     opened, source = open_spark(
         spark, events, client=client, time=model.schema.time if model else config.schema.time,
@@ -147,10 +147,8 @@ def embed_spark(
         >>> frame.count()
         20
     """
-    asked, model = (
-        EmbedOptions.of(options, without=("shard", "overwrite", "progress")),
-        as_model(model),
-    )
+    asked = EmbedOptions.of(options, without=("shard", "overwrite", "progress"))
+    model = as_model(model)
     from pyspark.sql.pandas.types import from_arrow_schema
 
     how = _streamed(asked.vector_layout(model))
@@ -203,7 +201,8 @@ def embed_spark_to_parquet(
         >>> seqmel.embed_spark_to_parquet(model, "card/events.parquet", "vectors.parquet")[0]
         20
     """
-    asked, model = EmbedOptions.of(options, without=("shard",)), as_model(model)
+    asked = EmbedOptions.of(options, without=("shard",))
+    model = as_model(model)
     check_output(
         Path(output),
         overwrite=asked.overwrite,
@@ -230,7 +229,8 @@ def _embedding(
 ) -> tuple[Any, pa.Schema, SequenceWork]:
     """Return a DataFrame of encoded sequences, their schema, and the function that embeds them."""
     resolve_device(device)
-    spark, schema = spark_session(), model.schema
+    spark = spark_session()
+    schema = model.schema
     opened, source = open_spark(
         spark, events, client=schema.client, time=schema.time, categories=model.vocabulary.texts,
         memory_limit=model.config.preparation.memory_limit, scan=False,
@@ -244,7 +244,8 @@ def _embedding(
     shared = _broadcast[place]
 
     def vectors(batch: pa.RecordBatch) -> pa.RecordBatch:
-        held, placed = shared.value, resolve_device(device)
+        held = shared.value
+        placed = resolve_device(device)
         sequences = EncodedSequences.from_batches([batch], time=held.schema.time)
         found = embed_sequences(
             held.encoder.to(placed).eval(), sequences, held.config, device=placed
@@ -267,7 +268,8 @@ def _collected(frame: Any, out: pa.Schema, work: SequenceWork) -> Iterator[pa.Re
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in sequence_batches(batches, out):
-            done, sink = work(batch), pa.BufferOutputStream()
+            done = work(batch)
+            sink = pa.BufferOutputStream()
             with pa.ipc.new_stream(sink, done.schema) as writer:
                 writer.write_batch(done)
             yield pa.RecordBatch.from_pydict(

@@ -58,7 +58,9 @@ class SparkEvents:
         """
         from pyspark.sql.pandas.types import from_arrow_schema
 
-        shape, of_files, limit = self.shape, self.of_files, self.memory_limit
+        shape = self.shape
+        of_files = self.of_files
+        limit = self.memory_limit
 
         def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             reader = PartReader(shape, memory_limit=limit)
@@ -77,7 +79,8 @@ def _opened(
             for part in batch.to_pylist():
                 yield reader.file(Part(**part))
         return
-    most, held = PART_ROWS // (1_000 if reader.shape.nested else 1), list[pa.RecordBatch]()
+    most = PART_ROWS // (1_000 if reader.shape.nested else 1)
+    held = list[pa.RecordBatch]()
     for batch in batches:
         held.append(batch)
         if sum(map(len, held)) >= most:

@@ -89,8 +89,10 @@ class ContrastiveLoss(GrowingMargin):
             torch.cat(places) for places in zip(positives[:2], negatives[:2], strict=True)
         )
         # One product for both kinds of pairs.
-        apart, of_one = distances(embeddings, first, second), len(positives.first)
-        pull, push = apart[:of_one] - self.positive_margin, self.margin - apart[of_one:]
+        apart = distances(embeddings, first, second)
+        of_one = len(positives.first)
+        pull = apart[:of_one] - self.positive_margin
+        push = self.margin - apart[of_one:]
         self.statistics = mining_statistics(
             mined_sums(
                 push > 0,

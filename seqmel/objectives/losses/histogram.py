@@ -69,10 +69,8 @@ class HistogramLoss(MetricLoss):
             places = ((x[rows] @ x.t()).clamp(-1, 1) + 1) * ((self.bins - 1) / 2)
             left = places.detach().floor().long().clamp(0, self.bins - 2)
             share = places - left
-            own, others = (
-                self._histogram(left, share, positive),
-                self._histogram(left, share, negative),
-            )
+            own = self._histogram(left, share, positive)
+            others = self._histogram(left, share, negative)
             return own, positive.sum(), others, negative.sum()
 
         own, pairs, others, other_pairs = summed_over_rows(part, embeddings, len(clients))

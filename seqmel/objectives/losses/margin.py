@@ -79,7 +79,8 @@ class MarginLoss(GrowingMargin):
         """
         pull = distances(embeddings, positives.first, positives.second)
         push = distances(embeddings, negatives.first, negatives.second)
-        near, far = pull - self.beta + self.margin, self.beta - push + self.margin
+        near = pull - self.beta + self.margin
+        far = self.beta - push + self.margin
         real = torch.cat([positives.real, negatives.real])
         self.statistics = mining_statistics(
             mined_sums(far > 0, negatives.real, pull, positives.real, push, negatives.real)

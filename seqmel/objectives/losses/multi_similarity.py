@@ -85,7 +85,8 @@ class MultiSimilarityLoss(MetricLoss):
             positive, negative = same_client(clients, rows)
             similarity = x[rows] @ x.t()
             whole = positive.any(1, keepdim=True) & negative.any(1, keepdim=True)
-            positive, negative = positive & whole, negative & whole
+            positive = positive & whole
+            negative = negative & whole
             every = negative
             if self.epsilon is not None:
                 positive, negative = self._informative(similarity.detach(), positive, negative)

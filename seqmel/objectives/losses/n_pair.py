@@ -68,7 +68,8 @@ class NPairLoss(MetricLoss):
         first, second, real = neighbouring_views(clients)
 
         def part(x: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
-            one, two = take_rows(x, first[rows]), take_rows(x, second[rows])
+            one = take_rows(x, first[rows])
+            two = take_rows(x, second[rows])
             other = (clients[first[rows]].unsqueeze(1) != clients[first]) & real
             costs = F.softplus(
                 masked_logsumexp(one @ take_rows(x, second).t(), other) - (one * two).sum(1)

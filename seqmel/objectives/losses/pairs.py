@@ -74,7 +74,8 @@ def positives_of(
     own = clients[:anchors]
     order = torch.argsort(clients, stable=True)
     ordered = clients[order]
-    begin, end = torch.searchsorted(ordered, own), torch.searchsorted(ordered, own, right=True)
+    begin = torch.searchsorted(ordered, own)
+    end = torch.searchsorted(ordered, own, right=True)
     if most is None:
         most = int((end - begin).max())
     most = max(2, most)
@@ -281,11 +282,9 @@ def mined_sums(
         far: distances of negatives.
         far_real: bool, which of them count, of the same shape.
     """
-    active, pull, push = (
-        masked_sum(costs, among),
-        masked_sum(near, near_real),
-        masked_sum(far, far_real),
-    )
+    active = masked_sum(costs, among)
+    pull = masked_sum(near, near_real)
+    push = masked_sum(far, far_real)
     return *active, *pull, *push
 
 

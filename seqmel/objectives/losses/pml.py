@@ -58,7 +58,8 @@ class PMLLoss(MetricLoss):
         """
         if self.name in _EQUAL_VIEWS:
             kept = _equally_many(clients)
-            embeddings, clients = embeddings[kept], clients[kept]
+            embeddings = embeddings[kept]
+            clients = clients[kept]
         try:
             loss = torch.as_tensor(self.inner(embeddings, clients))
         except ValueError as error:

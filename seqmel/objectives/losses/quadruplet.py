@@ -84,12 +84,11 @@ class QuadrupletLoss(GrowingMargin):
                 apart, torch.arange(len(apart), device=apart.device), nearest
             ).unsqueeze(1)
             others = (take_rows(x, nearest) - take_rows(x, farther)).square().sum(1, keepdim=True)
-            first, second = (
-                (apart - push + self.margin).clamp(min=0),
-                (apart - others + self.other_margin).clamp(min=0),
-            )
+            first = (apart - push + self.margin).clamp(min=0)
+            second = (apart - others + self.other_margin).clamp(min=0)
             real = positive & negative.any(1, keepdim=True)
-            near, far = root(apart.detach()), root(push.detach()).expand_as(apart)
+            near = root(apart.detach())
+            far = root(push.detach()).expand_as(apart)
             of_both = (
                 *masked_sum(first, real),
                 *masked_sum(second, positive & third.any(1, keepdim=True)),

@@ -64,7 +64,8 @@ class MemoryBank(nn.Module):
             clients: (N,) int64, the client of each embedding.
         """
         size = len(self.clients)
-        embeddings, clients = embeddings.detach()[-size:], clients[-size:]
+        embeddings = embeddings.detach()[-size:]
+        clients = clients[-size:]
         again = torch.cat([clients, clients.new_full((1,), NOBODY)]).sort().values
         found = torch.searchsorted(again, self.clients).clamp_(max=len(clients))
         self.clients.masked_fill_(again[found] == self.clients, NOBODY)

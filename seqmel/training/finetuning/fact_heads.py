@@ -45,8 +45,11 @@ def fit_deep_part(
     optimizer = torch.optim.AdamW(learnt, lr=_RATE, weight_decay=_WEIGHT_DECAY)
     count = max(1, len(training) // _BATCH)
     epochs = max(1, min(_MAX_EPOCHS, _MOST_STEPS // count))
-    start, linear = _losses(heads, others, held_out), _copy(heads)
-    best, kept, waited = start, linear, 0
+    start = _losses(heads, others, held_out)
+    linear = _copy(heads)
+    best = start
+    kept = linear
+    waited = 0
     for epoch in range(epochs):
         heads.train()
         torch.manual_seed(generator(seed, Stream.FACT_BATCHES, epoch, 1).initial_seed())
@@ -67,7 +70,9 @@ def fit_deep_part(
         heads.eval()
         found = _losses(heads, others, held_out)
         if found.sum() < best.sum():
-            best, kept, waited = found, _copy(heads), 0
+            best = found
+            kept = _copy(heads)
+            waited = 0
         else:
             waited += 1
             if waited >= _PATIENCE:
@@ -82,7 +87,8 @@ def fit_deep_part(
 def _losses(heads: JointHeads, vectors: Tensor, held_out: HeldOut) -> Tensor:
     """Return (V,) what each validation sample adds to the validation loss."""
     heads.eval()
-    labelled, total = held_out.labelled, torch.zeros(len(held_out))
+    labelled = held_out.labelled
+    total = torch.zeros(len(held_out))
     outputs = heads(vectors, labelled.facts)
     for column, (target, out) in enumerate(zip(labelled.targets, outputs, strict=True)):
         weights, losses = target_losses(

@@ -225,10 +225,8 @@ def unbiased(
     found = []
     for column, (target, out) in enumerate(zip(targets, outputs, strict=True)):
         if target.log:
-            known, weights = (
-                labelled.known(column).numpy(),
-                labelled.weights[:, column].double().numpy(),
-            )
+            known = labelled.known(column).numpy()
+            weights = labelled.weights[:, column].double().numpy()
             actual = target.quantities(labelled.values[:, column].numpy())
             predicted = target.quantities(out[:, 0].double().numpy())
             label_sum, prediction_sum = (

@@ -101,7 +101,8 @@ def _best_penalty(
     for penalty in _PENALTIES:
         loss = torch.zeros_like(y)
         for held in range(count):
-            train, test = fold != held, fold == held
+            train = fold != held
+            test = fold == held
             solved = _solve(target, x[train], y[train], w[train], penalty, starts[held])
             out = x[test] @ solved[:-1] + solved[-1]
             loss[test] = w[test] * quantity_losses(out, y[test], target)
