@@ -35,7 +35,10 @@ __all__ = [
     "translate_disk_full",
 ]  # fmt: skip
 
-_OTHER_FORMATS = (".csv", ".tsv", ".txt", ".json", ".gz")
+_OTHER_FORMATS = (
+    ".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".gz", ".zip", ".xlsx", ".xls", ".ods",
+    ".feather", ".arrow", ".orc", ".pkl", ".npy", ".npz", ".h5",
+)  # fmt: skip
 _OWN = ("vocabulary.json", "model/vocabulary.json")  # every folder of seqmel has one of these files
 
 

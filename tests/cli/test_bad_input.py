@@ -499,7 +499,7 @@ def test_an_output_below_a_file(command: str, refused: Run, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("command", ["embed", "predict"])
-@pytest.mark.parametrize("name", ["q.csv", "q.tsv", "q.TXT", "q.json", "q.csv.gz", "q.gz"])
+@pytest.mark.parametrize("name", ["q.csv", "q.TXT", "q.json", "q.csv.gz", "q.xlsx", "q.arrow"])
 def test_an_output_that_is_named_as_another_format(
     command: str, name: str, refused: Run, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,10 +61,29 @@ def test_a_hashed_column_gives_the_same_vectors_in_file_frame_and_saved_model(
         np.testing.assert_array_equal(again.loc[found.index.astype(again.index.dtype)], found)
 
 
-def test_one_client_is_scored_as_in_the_batch(model: seqmel.Model, events: pd.DataFrame) -> None:
+def test_one_client_is_scored_as_in_the_batch_without_the_engine(
+    model: seqmel.Model, events: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        seqmel.Scorer, "_encoded_by_engine", lambda *_: pytest.fail("the engine was used")
+    )
     client = events["client_id"].iloc[0]
     vector = model.scorer().embed(events[events["client_id"] == client].to_dict("records"))
     np.testing.assert_allclose(vector, model.embed(events).loc[client], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "values", [["a", "é", "", None, " a"], [5, -3, 0, 2**40, None], [1.5, 2.0], [True, False]]
+)
+def test_python_values_have_the_hashes_of_a_table(model: seqmel.Model, values: list[Any]) -> None:
+    scorer = model.scorer()
+    rest = {"mcc": "5411", "city": None, "amount": 1.0, "reading": None}
+    events = [
+        {"event_time": pd.Timestamp(2024, 1, 1 + day), "merchant": value} | rest
+        for day, value in enumerate(values)
+    ]
+    expected = scorer._encoded_by_engine(events).columns["merchant"]
+    np.testing.assert_array_equal(scorer._encoded(events).columns["merchant"], expected)
 
 
 def test_a_value_is_the_sum_of_two_rows_and_null_has_its_own() -> None:

@@ -8,6 +8,7 @@ products or devices by the million.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from seqmel.data.kinds.base import ColumnKind, ColumnSQL, FitOptions, Fitted
+from seqmel.data.kinds.base import ColumnKind, ColumnSQL, FitOptions, Fitted, is_missing
 from seqmel.data.kinds.category import NameKind
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.checking import category_text, present_sql
@@ -84,6 +85,15 @@ class HashedKind(NameKind, ColumnKind[HashedColumn]):
             f"THEN (1 + md5_number_lower({text}) % {_HASHES - 1})::INTEGER ELSE 0 END"
         )
 
+    def encode_values(
+        self, fitted: HashedColumn, values: Sequence[Any]
+    ) -> npt.NDArray[np.int32] | None:
+        """Return (E,) hashes, unless some values are neither text, whole numbers nor null."""
+        known = [None if is_missing(value) else value for value in values]
+        if not {type(value) for value in known} <= {str, int, type(None)}:
+            return None
+        return np.array([0 if x is None else _hash(str(x)) for x in known], np.int32)
+
     def initial_rows(self, fitted: HashedColumn, size: int) -> Tensor:
         """Return random rows, and one more for null."""
         import torch
@@ -147,3 +157,9 @@ class HashedKind(NameKind, ColumnKind[HashedColumn]):
 
     unknown_bin: ClassVar[int] = 0
     unknown_words: ClassVar[str] = "has only nulls"
+
+
+def _hash(text: str) -> int:
+    """Return one more than the hash of a text, as the SQL computes it."""
+    digest = hashlib.md5(text.encode(), usedforsecurity=False).digest()
+    return 1 + int.from_bytes(digest[8:], "little") % (_HASHES - 1)
