@@ -90,7 +90,7 @@ def test_the_advice_is_what_the_user_of_the_command_can_do(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A model's options cannot be changed when it embeds, so the advice names none of them."""
-    monkeypatch.setattr("seqmel.cli.main.app", lambda _words: np.empty(TOO_MUCH, np.uint8))
+    monkeypatch.setattr("seqmel.cli.main.app", lambda *_, **__: np.empty(TOO_MUCH, np.uint8))
     for command, words in (
         ("embed", "--shard"),
         ("predict", "--shard"),

@@ -208,7 +208,12 @@ def tables(draw: st.DrawFn) -> tuple[pa.Table, str, str, SchemaOptions]:
             for kind in kinds
         ]
         for role in ("categorical", "numeric"):
-            said[role] = [n for n, r in zip(names[2:], roles, strict=True) if r == role]
+            # A plus in front of a name would add it to the inferred ones.
+            said[role] = [
+                n
+                for n, r in zip(names[2:], roles, strict=True)
+                if r == role and not n.startswith("+")
+            ]
         if draw(st.booleans()) and said["numeric"] and said["categorical"]:
             said["numeric_by"] = {said["numeric"][0]: said["categorical"][0]}
     if pa.types.is_integer(time_type) and draw(st.booleans()):

@@ -57,12 +57,13 @@ def trained(progress: Progress, **training: float) -> None:
 def test_each_epoch_is_a_task_that_is_done_in_full_and_a_line_that_stays() -> None:
     progress = heard()
     assert progress.tasks == [("epoch 1/2", 16, 16), ("epoch 2/2", 16, 16)]
-    assert progress.lines[0].startswith("epoch 1/2: ")
+    plan, line = progress.lines[:2]
+    assert plan == "training: 2 epochs of 2 steps; no early stopping; the best epoch is kept"
+    assert line.startswith("epoch 1/2: ")
     assert all(
-        word in progress.lines[0]
-        for word in ("loss", "recall@1", "same client", "others", "effective rank")
+        word in line for word in ("loss", "recall@1", "same client", "others", "effective rank")
     )
-    assert "(7 clients held out), distance" in progress.lines[0]
+    assert "(7 clients held out), distance" in line
 
 
 def test_of_fewer_clients_than_a_batch_holds_no_more_are_counted_than_there_are() -> None:
@@ -73,16 +74,15 @@ def test_where_there_is_no_terminal_an_epoch_is_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     trained(console_progress())
-    assert [line.partition(": ")[0] for line in capsys.readouterr().err.splitlines()] == [
-        "epoch 1/2",
-        "epoch 2/2",
-    ]
+    lines = [line.partition(": ")[0] for line in capsys.readouterr().err.splitlines()]
+    assert lines == ["training", "epoch 1/2", "epoch 2/2"]
 
 
 def test_without_held_out_clients_only_the_loss_is_told() -> None:
-    progress = heard(validation_fraction=0.0)
-    assert "loss" in progress.lines[0]
-    assert "recall" not in progress.lines[0]
+    plan, *lines = heard(validation_fraction=0.0).lines
+    assert plan.endswith("no validation clients: the last epoch is kept")
+    assert "loss" in lines[0]
+    assert not any("recall" in line for line in lines)
 
 
 @pytest.mark.parametrize(

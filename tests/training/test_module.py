@@ -87,4 +87,4 @@ def test_what_is_mined_is_watched_and_said(loss: str) -> None:
     assert 0 < row["active"] <= 1
     assert 0 < row["mined_positive_distance"] < 2
     assert 0 < row["mined_negative_distance"] < 2
-    assert f"{row['active']:.0%} of mined tuples active" in progress.lines[0]
+    assert f"{row['active']:.0%} of mined tuples active" in progress.lines[1]
