@@ -277,17 +277,21 @@ class ColumnKind(ABC, Generic[F]):
     def initial_rows(self, fitted: F, size: int) -> Tensor:
         """Return the initial rows of a column in the embedding table: (rows, size)."""
 
-    @abstractmethod
     def layout(
         self, columns: Mapping[str, F], codes: Mapping[str, Any], begins: Mapping[str, int]
     ) -> dict[str, Tensor]:
         """Return the tensors that `embed` needs, for all C columns of the kind together.
+
+        `begins`, (C,), is the first row of each column. A kind may add to it.
 
         Args:
             columns: the columns of this kind.
             codes: the fitted categories.
             begins: column -> its first row in the embedding table.
         """
+        import torch
+
+        return {"begins": torch.tensor([begins[name] for name in columns], dtype=torch.int64)}
 
     def embed(
         self, columns: list[Tensor], codes: Tensor, layout: Mapping[str, Tensor], dtype: Any

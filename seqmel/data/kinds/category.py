@@ -176,17 +176,6 @@ class CategoryKind(NameKind, ColumnKind[CategoryCodes]):
 
         return torch.randn(fitted.size, size)
 
-    def layout(
-        self,
-        columns: Mapping[str, CategoryCodes],
-        codes: Mapping[str, CategoryCodes],
-        begins: Mapping[str, int],
-    ) -> dict[str, Tensor]:
-        """Return `begins`: (C,) the first row of each column."""
-        import torch
-
-        return {"begins": torch.tensor([begins[name] for name in columns], dtype=torch.int64)}
-
     def embed(
         self, columns: list[Tensor], codes: Tensor, layout: Mapping[str, Tensor], dtype: Any
     ) -> tuple[Tensor, Tensor]:

@@ -26,12 +26,12 @@ from seqmel.data.sources.source import EventSource
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["HashedColumn", "HashedKind"]
+__all__ = ["BINS", "CLASSES", "HashedColumn", "HashedKind", "bin_of_hash", "class_of_hash"]
 
 _ROWS = 4_096
 _HASHES = 2**31 - 1
-_CLASSES = 64
-_BINS = 32  # for drift; more would hide drift of the other columns behind chance
+CLASSES = 64
+BINS = 32  # for drift; more would hide drift of the other columns behind chance
 
 
 class HashedColumn(Fitted):
@@ -109,11 +109,8 @@ class HashedKind(NameKind, ColumnKind[HashedColumn]):
         """Return `begins` and `rows`: (C,) the first row and the number of rows of each column."""
         import torch
 
-        numbers = {
-            "begins": [begins[name] for name in columns],
-            "rows": [fitted.rows for fitted in columns.values()],
-        }
-        return {name: torch.tensor(given, dtype=torch.int64) for name, given in numbers.items()}
+        rows = torch.tensor([fitted.rows for fitted in columns.values()], dtype=torch.int64)
+        return super().layout(columns, codes, begins) | {"rows": rows}
 
     def embed(
         self, columns: list[Tensor], codes: Tensor, layout: Mapping[str, Tensor], dtype: Any
@@ -132,11 +129,11 @@ class HashedKind(NameKind, ColumnKind[HashedColumn]):
 
     def classes(self, fitted: HashedColumn) -> int:
         """Return the number of classes, with that of null."""
-        return 1 + _CLASSES
+        return 1 + CLASSES
 
     def class_of(self, values: Tensor, edges: Tensor) -> Tensor:
         """Return 0 for null, else one more than the hash modulo 64."""
-        return ((values - 1) % _CLASSES + 1).where(values > 0, 0).long()
+        return class_of_hash(values).long()
 
     def about(self, fitted: HashedColumn) -> str:
         """Return the size of the table."""
@@ -144,11 +141,11 @@ class HashedKind(NameKind, ColumnKind[HashedColumn]):
 
     def bins(self, fitted: HashedColumn, values: Sequence[npt.NDArray[Any]]) -> tuple[int, None]:
         """Return a bin for null, and 32 for hashes."""
-        return 1 + _BINS, None
+        return 1 + BINS, None
 
     def bin_of(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return 0 for null, else one more than the hash modulo 32."""
-        return np.where(values > 0, (values - 1) % _BINS + 1, 0)
+        return bin_of_hash(values)
 
     def is_unknown(self, values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """Return whether a value is null."""
@@ -157,6 +154,16 @@ class HashedKind(NameKind, ColumnKind[HashedColumn]):
 
     unknown_bin: ClassVar[int] = 0
     unknown_words: ClassVar[str] = "has only nulls"
+
+
+def class_of_hash(hashes: Tensor) -> Tensor:
+    """Return 0 for 0, which is null, else one more than the hash modulo 64."""
+    return ((hashes - 1) % CLASSES + 1).where(hashes > 0, 0)
+
+
+def bin_of_hash(hashes: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return 0 for 0, which is null, else one more than the hash modulo 32."""
+    return np.where(hashes > 0, (hashes - 1) % BINS + 1, 0)
 
 
 def _hash(text: str) -> int:

@@ -32,6 +32,7 @@ from seqmel.data.kinds.base import (
     is_missing,
 )
 from seqmel.data.kinds.category import NameKind
+from seqmel.data.kinds.hashed import BINS, CLASSES, bin_of_hash, class_of_hash
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.checking import category_text, present_sql
 from seqmel.data.sources.source import EventSource, type_in_words
@@ -47,8 +48,6 @@ _PIECES = 32
 _PART = 4  # characters; a word of five letters has five parts with its ends
 _PAIRS = _PIECES // 2  # an encoded value is so many integers, of two pieces each
 _HASHES = 2**16 - 1
-_CLASSES = 64
-_BINS = 32  # as for hashed columns
 _FUNCTION = "seqmel_text"
 _WORD = re.compile(r"[^\W_]+")
 _DIGITS = re.compile(r"\d+")
@@ -188,11 +187,8 @@ class TextKind(NameKind, ColumnKind[TextColumn]):
         """Return `begins` and `rows`: (C,) the first row and the number of rows of each column."""
         import torch
 
-        numbers = {
-            "begins": [begins[name] for name in columns],
-            "rows": [fitted.rows for fitted in columns.values()],
-        }
-        return {name: torch.tensor(given, dtype=torch.int64) for name, given in numbers.items()}
+        rows = torch.tensor([fitted.rows for fitted in columns.values()], dtype=torch.int64)
+        return super().layout(columns, codes, begins) | {"rows": rows}
 
     def embed_wide(
         self, columns: list[Tensor], layout: Mapping[str, Tensor], dtype: Any
@@ -216,12 +212,11 @@ class TextKind(NameKind, ColumnKind[TextColumn]):
 
     def classes(self, fitted: TextColumn) -> int:
         """Return the number of classes, with that of a missing text."""
-        return 1 + _CLASSES
+        return 1 + CLASSES
 
     def class_of(self, values: Tensor, edges: Tensor) -> Tensor:
         """Return 0 for a missing text, else one more than the hash of its first word modulo 64."""
-        first = values[:, 0].long() & _HASHES
-        return ((first - 1) % _CLASSES + 1).where(first > 0, 0)
+        return class_of_hash(values[:, 0].long() & _HASHES)
 
     def facts(self, source: EventSource, column: str, where: str) -> dict[str, Any]:
         """Return nulls, number of values, the commonest values and the mean number of words."""
@@ -241,12 +236,11 @@ class TextKind(NameKind, ColumnKind[TextColumn]):
 
     def bins(self, fitted: TextColumn, values: Sequence[npt.NDArray[Any]]) -> tuple[int, None]:
         """Return a bin for missing, and 32 for the hash of the first word."""
-        return 1 + _BINS, None
+        return 1 + BINS, None
 
     def bin_of(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return 0 for missing, else one more than the hash of the first word modulo 32."""
-        first = values[:, 0].astype(np.int64) & _HASHES
-        return np.where(first > 0, (first - 1) % _BINS + 1, 0)
+        return bin_of_hash(values[:, 0].astype(np.int64) & _HASHES)
 
     def is_unknown(self, values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """Return whether a text has no words."""

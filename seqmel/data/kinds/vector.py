@@ -186,17 +186,6 @@ class VectorKind(ColumnKind[VectorScales]):
 
         return torch.randn(len(fitted.center) + 1, size)
 
-    def layout(
-        self,
-        columns: Mapping[str, VectorScales],
-        codes: Mapping[str, Any],
-        begins: Mapping[str, int],
-    ) -> dict[str, Tensor]:
-        """Return `begins`: (C,) the first row of each column."""
-        import torch
-
-        return {"begins": torch.tensor([begins[name] for name in columns], dtype=torch.int64)}
-
     def embed_wide(
         self, columns: list[Tensor], layout: Mapping[str, Tensor], dtype: Any
     ) -> list[RowSums]:
