@@ -1,8 +1,12 @@
-"""What the site generates: commands, options, tables of methods, and the notebooks."""
+"""What the site generates: commands, options, tables of methods, notebooks, pages of the root.
+
+`gallery.py` adds a page per method.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +16,20 @@ from mkdocs.structure.files import File, Files
 
 from seqmel.cli.main import app
 from seqmel.config.reference import method_table, options
-from seqmel.objectives.losses import LOSSES
-from seqmel.objectives.miners import MINERS
 
 __all__ = ["on_files", "on_page_markdown"]
 
-NOTEBOOKS = Path(__file__).parents[1] / "examples" / "notebooks"
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = ROOT / "examples" / "notebooks"
+SECTIONS = ("objective", "views", "encoder", "pooling", "loss", "miner", "sampler")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages to those that are written by hand."""
     pages = {"reference/commands.md": _commands(), "reference/configuration.md": _configuration()}
+    pages |= {
+        f"{name.lower()}.md": _of_root(f"{name}.md") for name in ("CHANGELOG", "CONTRIBUTING")
+    }
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
         pages[f"tutorials/{path.stem}.md"] = _notebook(json.loads(path.read_text(encoding="utf-8")))
     for name, text in pages.items():
@@ -32,12 +39,15 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Replace marks such as `<!-- table of loss -->` by what they name."""
-    for section in ("loss", "miner", "views"):
+    for section in SECTIONS:
         markdown = markdown.replace(f"<!-- table of {section} -->", method_table(section))
-    for section, kinds in (("loss", LOSSES), ("miner", MINERS)):
-        lines = sorted(f"::: {kind.__module__}.{kind.__name__}" for kind in kinds.values())
-        markdown = markdown.replace(f"<!-- classes of {section} -->", "\n".join(lines))
     return markdown
+
+
+def _of_root(name: str) -> str:
+    """Return a page of the root of the repository; links that leave the site become text."""
+    text = (ROOT / name).read_text(encoding="utf-8").replace("](docs/", "](")
+    return re.sub(r"\[([^\]]+)\]\((?!https?:)(?![\w/-]+\.md)[^)]*\)", r"\1", text)
 
 
 def _commands() -> str:

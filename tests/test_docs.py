@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 import sys
@@ -79,13 +80,23 @@ def test_commands_and_flags_of_a_page_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", WRITTEN, ids=lambda p: str(p.relative_to(ROOT)))
 def test_links_of_a_page_lead_somewhere(page: Path) -> None:
-    generated = {"commands.md", "configuration.md"}
+    generated = {"commands.md", "configuration.md", "changelog.md", "contributing.md"}
     for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
         if (
             not target.startswith(("http:", "https:", "mailto:"))
             and Path(target).name not in generated
         ):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_pictures_are_those_that_the_script_draws() -> None:
+    spec = importlib.util.spec_from_file_location("pictures", ROOT / "docs" / "pictures.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    held = {p.stem: p.read_text(encoding="utf-8") for p in script.FOLDER.glob("*.svg")}
+    assert held == {name: draw() for name, draw in script.PICTURES.items()}
 
 
 def commands_on(text: str) -> list[tuple[str, list[str]]]:

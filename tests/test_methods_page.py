@@ -1,4 +1,4 @@
-"""docs/methods.md names every loss, miner and view with its inputs, and nothing else."""
+"""docs/methods.md names every method, and the facts of its page are all there."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 from small import CHANGED, tiny_config
 from typer.testing import CliRunner
 
+import seqmel
 from seqmel.cli.main import app
 from seqmel.config import Config, methods
 from seqmel.config.options.modifiers import CHANGES
 from seqmel.config.options.network import RECENT_POOLINGS
 from seqmel.config.options.views import RandomSlicesOptions
-from seqmel.config.reference import method_table
-from seqmel.config.registry import method_name, options_of
+from seqmel.config.reference import Method, described, method_table
 from seqmel.data.samplers import SAMPLERS
 from seqmel.data.views import VIEWS
 from seqmel.nn.pooling import POOLINGS
@@ -25,7 +25,8 @@ from seqmel.objectives.miners import MINERS
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "methods.md").read_text(encoding="utf-8")
-for section in ("loss", "miner", "views"):
+TABLES = ("objective", "views", "encoder", "pooling", "loss", "miner", "sampler")
+for section in TABLES:
     assert PAGE.count(f"<!-- table of {section} -->") == 1
     PAGE = PAGE.replace(f"<!-- table of {section} -->", method_table(section))
 
@@ -33,7 +34,7 @@ for section in ("loss", "miner", "views"):
 def rows(section: str) -> dict[str, str]:
     """Name -> second cell of each row of a section's table."""
     text = PAGE.split(f"## {section}\n")[1].split("\n## ")[0]
-    return dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", text, flags=re.MULTILINE))
+    return dict(re.findall(r"^\| `(\w+)` \| ((?:\\\||[^|])+) \|", text, flags=re.MULTILINE))
 
 
 KNOWN = methods()
@@ -47,6 +48,8 @@ KNOWN = methods()
         ("Views", VIEWS),
         ("Samplers", SAMPLERS),
         ("Objectives", KNOWN["objective"]),
+        ("Encoders", KNOWN["encoder"]),
+        ("Poolings", KNOWN["pooling"]),
     ],
 )
 def test_the_page_has_a_row_for_each_name_and_no_other(
@@ -60,16 +63,27 @@ def test_the_page_says_what_is_taken_and_given() -> None:
     assert rows("Miners") == {name: miner().gives for name, miner in MINERS.items()}
 
 
-@pytest.mark.parametrize("section", ["loss", "miner", "views"])
-def test_every_method_of_a_table_says_how_it_works(section: str) -> None:
-    known = [kind for kind in options_of(Config, section) if method_name(kind) != "pml"]
-    assert [method_name(kind) for kind in known if not kind.how] == []
+@pytest.mark.parametrize("method", described(), ids=lambda method: method.name)
+def test_every_method_says_how_it_works_and_when_to_use_it(method: Method) -> None:
+    assert method.line.endswith(".")
+    assert method.how
+    assert method.when
+    assert not (method.how + method.when + method.source).endswith(".")
+    assert bool(method.takes) == (method.section in ("loss", "miner"))
 
 
-def test_the_reference_has_a_place_for_every_class() -> None:
-    text = (DOCS / "reference" / "losses.md").read_text(encoding="utf-8")
-    assert "<!-- classes of loss -->" in text
-    assert "<!-- classes of miner -->" in text
+def test_every_method_is_described_once() -> None:
+    found = [(method.section, method.name) for method in described()]
+    assert len(set(found)) == len(found)
+    assert set(found) == {(s, n) for s in TABLES for n in KNOWN[s] if n != "pml"}
+
+
+def test_the_reference_shows_every_public_name_once() -> None:
+    text = (DOCS / "reference" / "python.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^::: seqmel\.(\w+)$", text, re.MULTILINE)
+    raised = {name for name in seqmel.__all__ if name.endswith("Error")}
+    assert "::: seqmel.core.errors" in text
+    assert sorted(shown) == sorted(set(seqmel.__all__) - raised)
 
 
 def test_the_command_lists_every_method_with_a_line() -> None:

@@ -8,15 +8,17 @@ import inspect
 import itertools
 import textwrap
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from seqmel.config.config import Config
-from seqmel.config.registry import method_name, options_of, sections
+from seqmel.config.options.network import POOLING_FACTS
+from seqmel.config.options.when import WHEN
+from seqmel.config.registry import method_name, methods_of, sections
 
-__all__ = ["Option", "method_table", "options"]
+__all__ = ["Method", "Option", "described", "method_table", "options"]
 
 
 @dataclass(frozen=True)
@@ -55,27 +57,97 @@ def options() -> list[Option]:
     return found
 
 
+@dataclass(frozen=True)
+class Method:
+    """A method that a config can name.
+
+    Attributes:
+        section: of the config, such as loss.
+        name: of the method.
+        line: what it is, in a line.
+        how: its equation, or how it works.
+        when: for which data, or for what, to choose it.
+        source: where it was published.
+        takes: of a loss, what it takes: pairs, triplets or batch. Of a miner, what it gives.
+    """
+
+    section: str
+    name: str
+    line: str
+    how: str
+    when: str
+    source: str
+    takes: str = ""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What a config says to choose the method: it, and what it cannot be without."""
+        if self.section == "objective" and self.name in _LABELLED:
+            labels = {"name": self.name, "labels": "clients.parquet", "target": "gender"}
+            return {"objective": ["coles", labels]}
+        if self.section == "objective" and self.name in _OF_STATES:
+            return {"encoder": "gru", "objective": ["coles", self.name]}
+        if self.section == "miner":
+            loss = {"pairs": "contrastive", "triplets": "triplet"}[self.takes]
+            return {"loss": loss, "miner": self.name}
+        if self.section == "pooling":
+            return {"pooling": ["mean", self.name] if self.name != "mean" else "mean"}
+        return {self.section: self.name}
+
+
+_LABELLED = ("supervised_contrastive", "classification")
+_OF_STATES = ("next_event", "masked_events", "cpc", "replaced_token")
+
+
+@functools.cache
+def described() -> list[Method]:
+    """Describe every method but those of other libraries, in the order of `seqmel methods`.
+
+    Examples:
+        >>> from seqmel.config.reference import described
+        >>> next(method.when for method in described() if method.name == "mean")
+        'always: what a typical event is like'
+    """
+    found = []
+    lines = methods_of(Config)
+    models = {
+        (section, name): model
+        for section, model in sections(Config)
+        if "name" in model.model_fields
+        for name in get_args(model.model_fields["name"].annotation)
+    }
+    for section in ("objective", "views", "encoder", "pooling", "loss", "miner", "sampler"):
+        for name, line in lines[section].items():
+            if section == "pooling":
+                found.append(Method(section, name, line, *POOLING_FACTS[name]))
+            elif name != "pml":  # a whole library
+                model: Any = models[section, name]
+                takes = getattr(model, "takes", getattr(model, "gives", ""))
+                when = model.when or WHEN[section][name]
+                facts = (model.how, when, model.source, takes)
+                found.append(Method(section, name, line, *facts))
+    return found
+
+
 def method_table(section: str) -> str:
-    """Return a Markdown table of the methods of a section, from their options.
+    """Return a Markdown table of the methods of a section.
 
     Args:
-        section: "loss", "miner" or "views".
+        section: "objective", "views", "encoder", "pooling", "loss", "miner" or "sampler".
 
     Examples:
         >>> from seqmel.config.reference import method_table
         >>> print(method_table("views").splitlines()[2])
         | `random_slices` | contiguous runs, possibly overlapping | Babaev et al., 2002.08232 |
     """
-    columns = {
-        "loss": {"takes": "takes", "equation": "how", "source": "source"},
-        "miner": {"gives": "gives", "what": "how", "source": "source"},
-        "views": {"what": "how", "source": "source"},
-    }[section]
-    rows = [["name", *columns], ["---"] * (1 + len(columns))]
-    for model in options_of(Config, section):
-        if method_name(model) != "pml":  # a whole library
-            cells = [str(getattr(model, fact)) for fact in columns.values()]
-            rows.append([f"`{method_name(model)}`", *cells])
+    columns = {"how": "equation" if section == "loss" else "what", "source": "source"}
+    if section in ("loss", "miner"):
+        columns = {"takes": "takes" if section == "loss" else "gives", **columns}
+    rows = [["name", *columns.values()], ["---"] * (1 + len(columns))]
+    for method in described():
+        if method.section == section:
+            cells = [getattr(method, fact).replace("|", "\\|") for fact in columns]
+            rows.append([f"`{method.name}`", *cells])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

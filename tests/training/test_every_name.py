@@ -20,7 +20,7 @@ import pytest
 from small import CHANGED, WITH_LABELS, card_events, tiny_config
 
 from seqmel.config import methods
-from seqmel.config.options.network import RECENT_POOLINGS
+from seqmel.config.reference import described
 from seqmel.data.encoding.event_encoding import encode
 from seqmel.data.fitting.schema_inference import infer_schema
 from seqmel.data.fitting.vocabulary_fitting import fit_vocabulary
@@ -56,23 +56,19 @@ def prepared(real: bool) -> tuple[EncodedSequences, Vocabulary]:
 
 
 def chosen(section: str, name: str, labels: Path) -> dict[str, Any]:
-    """A config that has the method, and what it needs beside it."""
-    if section == "objective" and name in WITH_LABELS:
-        return {"objective": {"name": name, "labels": str(labels), "target": "group"}}
-    if section == "objective":
-        return {"objective": name, "encoder": {"name": "gru", "hidden_size": 16}}
-    if section == "encoder":
-        return {"encoder": {"name": name} | ({} if name == "none" else {"hidden_size": 16})}
-    if section == "miner":
-        loss = {"pairs": "contrastive", "triplets": "triplet"}[MINERS[name]().gives]
-        return {"loss": loss, "miner": name}
+    """What the page of the method shows, with small networks and the labels of the clients."""
     if name == "pml":
         return {"loss": "pml/CircleLoss"}
     if name in CHANGED:
         return CHANGED[name]
-    if name in RECENT_POOLINGS:  # these need a pooling whose states are trained beside them
-        return {"pooling": ["mean", name]}
-    return {section: name}
+    (method,) = (m for m in described() if (m.section, m.name) == (section, name))
+    config = method.config
+    if section == "objective" and name in WITH_LABELS:
+        coles, part = config["objective"]
+        return {"objective": [coles, part | {"labels": str(labels), "target": "group"}]}
+    if config.get("encoder", "none") != "none":
+        return config | {"encoder": {"name": config["encoder"], "hidden_size": 16}}
+    return config
 
 
 def trained(section: str, name: str, folder: Path, *, real: bool) -> list[dict[str, float]]:

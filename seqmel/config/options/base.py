@@ -51,6 +51,8 @@ class Options(BaseModel):
 
     how: ClassVar[str] = ""
     """Of a method: its equation, or how it works, for the page of methods."""
+    when: ClassVar[str] = ""
+    """Of a method: for which data, or for what, to choose it."""
     source: ClassVar[str] = ""
     """Of a method: where it was published."""
 

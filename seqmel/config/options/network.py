@@ -20,6 +20,7 @@ from seqmel.config.options.base import (
 __all__ = [
     "DEFAULT_POOLING",
     "POOLINGS",
+    "POOLING_FACTS",
     "RECENT_POOLINGS",
     "AnyEncoderOptions",
     "CategoryMeanOptions",
@@ -88,6 +89,11 @@ class EncoderBase(Options):
 class NoEncoderOptions(EncoderBase):
     """No sequence encoder: events are pooled directly; order shows only in the time features."""
 
+    how: ClassVar[str] = "the events x_1 .. x_n themselves go to the pooling"
+    when: ClassVar[str] = (
+        "the default. How often and how much matters more than the exact order, as with card "
+        "transactions, purchases and laboratory values"
+    )
     name: Literal["none"] = "none"
 
 
@@ -95,9 +101,15 @@ class RecurrentOptions(EncoderBase):
     """A GRU or LSTM."""
 
     lines: ClassVar[dict[str, str]] = {
-        "gru": "Gated recurrent unit: a state that each event brings up to date.",
+        "gru": "Gated recurrent unit: a state that each event updates.",
         "lstm": "Long short-term memory: a gated state with a memory cell beside it.",
     }
+    how: ClassVar[str] = "a state s_t = f(s_(t-1), x_t) after each event x_t, with gates in f"
+    source: ClassVar[str] = "GRU: Cho et al., 1406.1078; LSTM: Hochreiter, Schmidhuber, 1997"
+    when: ClassVar[str] = (
+        "the next step depends on the last ones, as in process logs, clickstreams and lessons; "
+        "with the objective next_event. It can continue from a `--state`"
+    )
 
     name: Literal["gru", "lstm"] = "gru"
     hidden_size: Positive = 256
@@ -124,6 +136,15 @@ class RecurrentOptions(EncoderBase):
 class TransformerOptions(EncoderBase):
     """Pre-norm Transformer with rotary positions."""
 
+    how: ClassVar[str] = (
+        "pre-norm blocks of softmax(Q K^T / sqrt(d)) V and a feed-forward layer, with rotary "
+        "positions; `causal: true` looks back only"
+    )
+    source: ClassVar[str] = "Vaswani et al., 1706.03762; rotary positions: Su et al., 2104.09864"
+    when: ClassVar[str] = (
+        "events far apart explain each other, histories are long, and there is a GPU. It cannot "
+        "continue from a `--state`"
+    )
     name: Literal["transformer"] = "transformer"
     causal: bool = False
     """Whether an event attends only to earlier events."""
@@ -222,3 +243,61 @@ POOLINGS = {
         "principal components; not learnt."
     ),
 }
+POOLING_FACTS = {
+    "last": (
+        "s_n",
+        "a GRU or LSTM that predicts the next event: its last state summarises the sequence",
+        "Babaev et al., 2002.08232",
+    ),
+    "mean": ("(x_1 + ... + x_n) / n, per dimension", "always: what a typical event is like", ""),
+    "max": ("max of x_1 .. x_n, per dimension", "single events matter, such as a first refund", ""),
+    "std": (
+        "sqrt(mean of (x_t - mean)^2), per dimension",
+        "clients differ in how much they vary, such as regular and irregular amounts",
+        "",
+    ),
+    "log_sum": (
+        "sign(s) ln(1 + |s|), s = x_1 + ... + x_n, per dimension",
+        "the number of events, and sums such as turnover, matter beside the mean",
+        "",
+    ),
+    "attention": (
+        "sum of a_t x_t with a = softmax of a learnt score of x_t, per head of 32 dimensions",
+        "few events of a long sequence matter, and the labels are learnt end to end. It cannot be "
+        "exported to ONNX",
+        "Lin et al., 1703.03130",
+    ),
+    "category_mean": (
+        "for each frequent value v of one categorical column the mean of W x_t over its n_v events,"
+        " and ln(1 + n_v)",
+        "rare kinds of events matter: one laboratory test among hundreds hardly moves a plain mean",
+        "",
+    ),
+    "last_event": (
+        "the first 16 principal components of x_n",
+        "the last of hundreds of codes says what comes next",
+        "",
+    ),
+    "recent": (
+        "the last events as plain numbers; sum q^(n-1-i) x_i / sum q^(n-1-i) - m, q = 2^(-1/4); "
+        "(4 / n^2) sum (i - (n-1)/2) x_i; run lengths",
+        "the end of a sequence matters, or what changes along it",
+        "",
+    ),
+    "category_recent": (
+        "per category value 1 / (1 + events since its last event), ln(1 + n_v), and for each number"
+        " its last value, its mean and their difference",
+        "what happened last of each kind matters, such as the last result of each test",
+        "",
+    ),
+    "transitions": (
+        "the first 16 principal components of A_ab = (N_ab - N_ba) / sqrt(n), N_ab the number of "
+        "times that b directly follows a",
+        "which kind follows which matters, as in processes and strokes of a pen",
+        "after Lyons, 1405.4537",
+    ),
+}
+"""Name -> its equation, when to use it, and where it was published.
+
+x_t is event t of n as it is encoded, beside its state if there is a sequence encoder.
+"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, Field
 
@@ -50,6 +50,15 @@ class ObjectiveBase(Options):
 class CoLESOptions(ObjectiveBase):
     """Contrastive learning: pulls views of one client together, pushes views of others apart."""
 
+    how: ClassVar[str] = (
+        "views of one client near each other, views of other clients apart, by `loss` and "
+        "`miner` behind a projection head"
+    )
+    source: ClassVar[str] = "Babaev et al., 2002.08232; head: Chen et al., 2002.05709"
+    when: ClassVar[str] = (
+        "part of the default: what distinguishes clients should be in the vector. Look at "
+        "recall@1 to see whether it still learns"
+    )
     name: Literal["coles"] = "coles"
     head_size: Positive | None = 128
     """Width of the projection head, used in training only; null compares the embeddings
@@ -59,6 +68,17 @@ class CoLESOptions(ObjectiveBase):
 class EventPredictionOptions(ObjectiveBase):
     """Predicts the events of one view from the embedding of another view of the same client."""
 
+    how: ClassVar[str] = (
+        "mean negative log-likelihood of the features of the events of one view, from the "
+        "vector of another view of the client"
+    )
+    source: ClassVar[str] = (
+        "after Le, Mikolov, 1405.4053 (PV-DBOW); beside CoLES after MLEM, 2401.15935"
+    )
+    when: ClassVar[str] = (
+        "part of the default: what the events of a client are like should be in the vector. It "
+        "goes on learning when clients are distinguished without error"
+    )
     name: Literal["event_prediction"] = "event_prediction"
     head_size: Positive = 256
     """Width of the hidden layer of the decoder."""
@@ -67,6 +87,15 @@ class EventPredictionOptions(ObjectiveBase):
 class NextEventOptions(ObjectiveBase):
     """Predicts each next event and its time from the state before it; for causal encoders."""
 
+    how: ClassVar[str] = (
+        "mean over t of -log p(x_(t+1) | h_t) - log p(time to it | h_t), from the state h_t "
+        "after event t; `views` limits it to the first views of each client"
+    )
+    source: ClassVar[str] = "as language models are trained; time: Du et al., KDD 2016"
+    when: ClassVar[str] = (
+        "the next step depends on the last ones, as in process logs and clickstreams. Needs "
+        "gru, lstm, or transformer with `causal: true`"
+    )
     name: Literal["next_event"] = "next_event"
     head_size: Positive = 256
     """Width of the hidden layer of the decoder."""
@@ -79,6 +108,14 @@ class NextEventOptions(ObjectiveBase):
 class MaskedEventsOptions(ObjectiveBase):
     """Predicts masked events from the rest of their view; for encoders with context."""
 
+    how: ClassVar[str] = (
+        "mean negative log-likelihood of the features of masked events, from the rest of the view"
+    )
+    source: ClassVar[str] = "Devlin et al., 1810.04805; beside CoLES: 2408.09995"
+    when: ClassVar[str] = (
+        "a Transformer that looks both ways. The time of a masked event stays visible. Needs a "
+        "sequence encoder"
+    )
     name: Literal["masked_events"] = "masked_events"
     head_size: Positive = 256
     """Width of the hidden layer of the decoder."""
@@ -89,6 +126,16 @@ class MaskedEventsOptions(ObjectiveBase):
 class CPCOptions(ObjectiveBase):
     """Contrastive predictive coding: picks a future event among many; for causal encoders."""
 
+    how: ClassVar[str] = (
+        "mean over t and steps k of the InfoNCE loss of event t + k among the events of the "
+        "batch, from the state after event t; `negatives: others` leaves out events of the same "
+        "client"
+    )
+    source: ClassVar[str] = "van den Oord et al., 1807.03748"
+    when: ClassVar[str] = (
+        "as next_event, where events have so many features or values that predicting each is "
+        "costly. Needs gru, lstm, or transformer with `causal: true`"
+    )
     name: Literal["cpc"] = "cpc"
     head_size: Positive = 128
     """Width in which states and events are compared."""
@@ -105,6 +152,15 @@ class CPCOptions(ObjectiveBase):
 class ReplacedTokenOptions(ObjectiveBase):
     """Detects events whose features were replaced; for encoders with context."""
 
+    how: ClassVar[str] = (
+        "binary cross-entropy, for each event, of whether features of it were replaced by those "
+        "of another event"
+    )
+    source: ClassVar[str] = "after ELECTRA, Clark et al., 2003.10555"
+    when: ClassVar[str] = (
+        "a Transformer or a recurrence on long sequences: every event is a training signal, not "
+        "only the masked ones. Needs a sequence encoder"
+    )
     name: Literal["replaced_token"] = "replaced_token"
     head_size: Positive = 256
     """Width of the hidden layer of the classifier."""
@@ -117,6 +173,14 @@ class ReplacedTokenOptions(ObjectiveBase):
 class SequenceOrderOptions(ObjectiveBase):
     """Predicts which half of a view came first."""
 
+    how: ClassVar[str] = (
+        "binary cross-entropy of which of the two halves of a view came first; each half is "
+        "encoded alone"
+    )
+    source: ClassVar[str] = "Lan et al., ALBERT, 1909.11942"
+    when: ClassVar[str] = (
+        "behaviour changes in one direction over the life of a client. An ablation elsewhere"
+    )
     name: Literal["sequence_order"] = "sequence_order"
     head_size: Positive = 256
     """Width of the hidden layer of the classifier."""
@@ -125,6 +189,14 @@ class SequenceOrderOptions(ObjectiveBase):
 class NextSequenceOptions(ObjectiveBase):
     """Predicts whether one part of a sequence follows another, or is of another client."""
 
+    how: ClassVar[str] = (
+        "binary cross-entropy of whether the second half of a view follows on the first, or is "
+        "of another client; all are equally long"
+    )
+    source: ClassVar[str] = "Devlin et al., 1810.04805"
+    when: ClassVar[str] = (
+        "a baseline from the literature. CoLES asks nearly the same, of more negatives"
+    )
     name: Literal["next_sequence"] = "next_sequence"
     head_size: Positive = 256
     """Width of the hidden layer of the classifier."""
@@ -142,6 +214,15 @@ class LabelledOptions(ObjectiveBase):
 class SupervisedContrastiveOptions(LabelledOptions):
     """Pulls views of one class together and pushes other classes apart; labels for some clients."""
 
+    how: ClassVar[str] = (
+        "views of labelled clients of one class together, of others apart (SupCon); `labels` is "
+        "a table with one row per client, `target` its column"
+    )
+    source: ClassVar[str] = "Khosla et al., 2004.11362"
+    when: ClassVar[str] = (
+        "labels for a part of the clients that later models will share. Clients without a label "
+        "learn from the other parts. For one target, `finetune` is simpler"
+    )
     name: Literal["supervised_contrastive"] = "supervised_contrastive"
     head_size: Positive = 128
     """Width of the projection head."""
@@ -152,6 +233,14 @@ class SupervisedContrastiveOptions(LabelledOptions):
 class ClassificationOptions(LabelledOptions):
     """Predicts the class of a client from each of its views; labels for some clients."""
 
+    how: ClassVar[str] = (
+        "cross-entropy of the class of a labelled client, from the vector of each of its views, "
+        "behind a small head; `labels` and `target` name table and column"
+    )
+    source: ClassVar[str] = "beside a metric loss: Sun et al., 1406.4773"
+    when: ClassVar[str] = (
+        "as supervised_contrastive, with few classes. For one target, `finetune` is simpler"
+    )
     name: Literal["classification"] = "classification"
     head_size: Positive = 128
     """Width of the hidden layer of the classifier."""

@@ -81,6 +81,10 @@ class ViewsBase(Options):
 class RandomSlicesOptions(ViewsBase):
     """Random contiguous slices of a client's sequence."""
 
+    when: ClassVar[str] = (
+        "the default: order and gaps within a view are true ones. For sequences of tens to "
+        "thousands of events"
+    )
     how: ClassVar[str] = "contiguous runs, possibly overlapping"
     source: ClassVar[str] = "Babaev et al., 2002.08232"
     name: Literal["random_slices"] = "random_slices"
@@ -89,6 +93,10 @@ class RandomSlicesOptions(ViewsBase):
 class RandomSamplesOptions(ViewsBase):
     """Random subsets of a client's events, in time order."""
 
+    when: ClassVar[str] = (
+        "the order of events carries nothing, or a short stretch of time should not be "
+        "recognised by its dates"
+    )
     how: ClassVar[str] = "random subsets, order kept"
     source: ClassVar[str] = "Babaev et al., 2002.08232"
     name: Literal["random_samples"]
@@ -97,6 +105,7 @@ class RandomSamplesOptions(ViewsBase):
 class RandomDisjointSamplesOptions(ViewsBase):
     """A random partition of a client's events into subsets, in time order."""
 
+    when: ClassVar[str] = "as random_samples, where views of one client must not share an event"
     how: ClassVar[str] = (
         "the events dealt into subsets, order kept; a short client is dealt into fewer, but "
         "two at least"
@@ -108,6 +117,10 @@ class RandomDisjointSamplesOptions(ViewsBase):
 class TimeWindowsOptions(ViewsBase):
     """All events within a number of days from a random time on."""
 
+    when: ClassVar[str] = (
+        "behaviour changes over months, and activity differs: a view is a stretch of time, "
+        "however many events it has"
+    )
     how: ClassVar[str] = (
         "all events of `days` days around a random event; half of what a client spans where "
         "that is less"
@@ -120,6 +133,7 @@ class TimeWindowsOptions(ViewsBase):
 class CalendarWindowsOptions(ViewsBase):
     """All events of a random day, week or month."""
 
+    when: ClassVar[str] = "days, weeks or months are the natural unit, as in budgets and shifts"
     how: ClassVar[str] = (
         "all events of a random day, week or month (`unit`) in which the client has some"
     )
@@ -131,6 +145,9 @@ class CalendarWindowsOptions(ViewsBase):
 class LastKOptions(ViewsBase):
     """The last events, in several lengths."""
 
+    when: ClassVar[str] = (
+        "what counts is how a history ends, and models will be used on the most recent events"
+    )
     how: ClassVar[str] = (
         "the last events, of several lengths, or of one where a dropout tells the views apart"
     )
@@ -154,6 +171,9 @@ class LastKOptions(ViewsBase):
 class NearestTimeOptions(ViewsBase):
     """The events nearest in time to a random time."""
 
+    when: ClassVar[str] = (
+        "bursts of events should not dominate: quiet times are as likely to be seen as busy ones"
+    )
     how: ClassVar[str] = (
         "the events nearest to a random moment between the client's first and last event: "
         "busy and quiet times alike"
