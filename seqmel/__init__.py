@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from seqmel.core.version import __version__ as __version__
-
 __all__ = [
     "AggregateFeatures",
     "AggregatePlan",
@@ -206,7 +204,15 @@ _RENAMED = {
 """Old name -> new name; the old ones are accepted for one release with a warning."""
 
 
+__version__: str
+"""Read when it is first asked for; see `seqmel.core.version`."""
+
+
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from seqmel.core.version import __version__ as found
+
+        return found
     if name in _RENAMED:
         from seqmel.core.renames import warn_renamed
 
