@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +25,7 @@ __all__ = [
     "Devices",
     "Engine",
     "Events",
+    "EventsOrConfig",
     "LabelsClient",
     "Log",
     "Only",
@@ -39,6 +40,8 @@ __all__ = [
     "TimeFormat",
     "TimeZone",
     "device_option",
+    "event_tables_of",
+    "event_words",
     "flag",
     "not_given",
     "one_of",
@@ -52,6 +55,15 @@ Events = Annotated[
         help=(
             "Events: a Parquet or CSV file, a folder, a glob pattern; or prepared sequences; or "
             "NAME=PATH for each of several tables."
+        )
+    ),
+]
+EventsOrConfig = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help=(
+            "Events: a Parquet or CSV file, a folder, a glob pattern; or prepared sequences; or "
+            "NAME=PATH for each of several tables; or nothing, if --config has `events`."
         )
     ),
 ]
@@ -162,6 +174,34 @@ def read_options(path: Path | None, settings: list[str] | None, **flags: object)
 
     flags = {("schema." + k if k in _OF_THE_SCHEMA else k): v for k, v in flags.items()}
     return read_config(path, settings or (), **flags)
+
+
+def event_tables_of(events: list[str] | None, config: Path | None) -> Any:
+    """Return the events of a command: those of its arguments, else those of its config file.
+
+    Raises:
+        ConfigError: neither names events.
+        InputError: see `named_events`.
+    """
+    from seqmel.config.files import read_event_paths
+    from seqmel.data.sources.several import named_events
+
+    if events:
+        return named_events(events)
+    found = read_event_paths(config)
+    if found is None:
+        raise ConfigError(
+            "No events are named. Give EVENTS, a path or NAME=PATH for each of several tables, or "
+            "write `events` into the file of --config."
+        )
+    return found
+
+
+def event_words(events: Any) -> str:
+    """Return events as arguments of a command: PATH, or NAME=PATH for each of several tables."""
+    if not isinstance(events, Mapping):
+        return str(events)
+    return " ".join(f"{name}={path}" for name, path in events.items())
 
 
 def device_option(name: str | None) -> str:

@@ -9,17 +9,22 @@ from typing import Any
 import yaml
 
 from seqmel.config.config import Config
+from seqmel.config.event_tables import check_event_tables, event_paths, with_sources
 from seqmel.config.options.base import named
+from seqmel.config.options.network import EventEncoderOptions
 from seqmel.config.renames import RENAMED_OPTIONS, new_path, with_new_names
 from seqmel.core.errors import ConfigError, did_you_mean
 
-__all__ = ["last_said", "parse_yaml", "put", "read_config", "to_yaml"]
+__all__ = ["last_said", "parse_yaml", "put", "read_config", "read_event_paths", "to_yaml"]
 
 _DECIDED_BY = {"loss": "objective", "miner": "objective", "category_mean": "pooling"}
 
 
 def read_config(path: str | Path | None, settings: Iterable[str] = (), **flags: Any) -> Config:
     """Read a YAML file, then apply `key.key=value` settings, then flags.
+
+    Its `events` are no option of a config: commands read the paths, and the options of each table
+    are in `schema.sources`.
 
     Args:
         path: a YAML file, or None.
@@ -39,7 +44,7 @@ def read_config(path: str | Path | None, settings: Iterable[str] = (), **flags: 
         >>> config.encoder.hidden_size, config.seed
         (64, 1)
     """
-    options = with_new_names(_read_yaml(Path(path))) if path is not None else {}
+    options = _in_file(Path(path)) if path is not None else {}
     in_file = set(options)
     later = []
     for setting in settings:
@@ -61,6 +66,40 @@ def read_config(path: str | Path | None, settings: Iterable[str] = (), **flags: 
             later.append(name.split(".")[0])
     source = str(path) if path is not None else "the options"
     return Config.from_dict(options, source=source, said=last_said(in_file, later))
+
+
+def read_event_paths(path: str | Path | None) -> Any:
+    """Return the events that a config file names: a path, or name -> path; None if it names none.
+
+    Raises:
+        ConfigError: the file cannot be read, or `events` is no such option.
+    """
+    if path is None:
+        return None
+    options = _read_yaml(Path(path))
+    if not _names_events(options):
+        return None
+    return event_paths(check_event_tables(options["events"], str(path)))
+
+
+def _in_file(path: Path) -> dict[str, Any]:
+    """Return the options of a file. Those of its event tables are in `schema.sources`."""
+    options = _read_yaml(path)
+    if not _names_events(options):
+        return dict(with_new_names(options))
+    tables = check_event_tables(options.pop("events"), str(path))
+    options = dict(with_new_names(options))
+    schema = options.get("schema") or {}
+    if isinstance(schema, Mapping) and (merged := with_sources(schema, tables, str(path))):
+        options["schema"] = merged
+    return options
+
+
+def _names_events(options: Mapping[str, Any]) -> bool:
+    """Return whether `events` names event tables. It is also the old name of event_encoder."""
+    events = options.get("events")
+    names = set(events) if isinstance(events, Mapping) else set()
+    return events is not None and names.isdisjoint(EventEncoderOptions.model_fields)
 
 
 def last_said(*layers: Iterable[str]) -> set[str]:

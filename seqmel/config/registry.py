@@ -74,8 +74,13 @@ def names_at(root: type[BaseModel], path: list[str]) -> list[str]:
     tagged = [
         m
         for m in models
-        if len(path) > 1 and path[1] in get_args(m.model_fields["name"].annotation)
+        if len(path) > 1
+        and "name" in m.model_fields
+        and path[1] in get_args(m.model_fields["name"].annotation)
     ] or models
+    for part in path[1:]:
+        fields = [m.model_fields[part].annotation for m in tagged if part in m.model_fields]
+        tagged = [model for annotation in fields for model in _models(annotation)] or tagged
     return sorted({n for model in tagged for n in model.model_fields})
 
 

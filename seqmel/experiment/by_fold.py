@@ -6,7 +6,7 @@ split. Fine-tuning takes its validation split from the training split.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,6 +15,7 @@ import pandas as pd
 
 from seqmel.config import Config
 from seqmel.data.sequences.prepared import PreparedSequences
+from seqmel.data.tables.facts import FactRows
 from seqmel.data.tables.labels import align
 from seqmel.evaluation.curves import label_draws
 from seqmel.evaluation.downstream import (
@@ -24,7 +25,7 @@ from seqmel.evaluation.downstream import (
     side_by_side,
     spread_boosters,
 )
-from seqmel.evaluation.feature_sets import BASELINES, reference, standard_rows
+from seqmel.evaluation.feature_sets import standard_rows
 from seqmel.evaluation.metrics import Floats
 from seqmel.evaluation.problem import Measured, Problem, build_problem, feature_matrix, summarised
 from seqmel.evaluation.splits import Places, Split
@@ -118,8 +119,12 @@ def by_finetuning(
     model_for: Callable[[pd.Series[Any]], TrainedModel | None],
     config: Config,
     samples: Samples | None = None,
+    facts: pd.DataFrame | None = None,
 ) -> Answer:
-    """Fine-tune on the labels of a fold, from the model for them or from scratch (None)."""
+    """Fine-tune on the labels of a fold, from the model for them or from scratch (None).
+
+    With facts about the clients, heads learn from both.
+    """
     known = Samples.of_clients(prepared.sequences) if samples is None else samples
 
     def answer(fold: Fold) -> tuple[dict[str, Floats], Cost]:
@@ -131,16 +136,19 @@ def by_finetuning(
             prepared,
             labels,
             samples=samples,
+            facts=facts,
             task=fold.problem.task,
             config=config,
         )
-        return {name: _predicted(tuned, prepared, known, fold.tested)}, cost(tuned.metrics)
+        predicted = _predicted(tuned, prepared, known, fold.tested, facts)
+        return {name: predicted}, cost(tuned.metrics)
 
     return answer
 
 
 def by_features(
     features_for: Callable[[pd.Series[Any]], tuple[dict[str, pd.DataFrame], Cost]],
+    baselines: Collection[str],
     *,
     trees: int,
     threads: int | None,
@@ -152,6 +160,7 @@ def by_features(
 
     Args:
         features_for: Returns sets of features by name, and their cost.
+        baselines: Sets that other rows have too, and that are not scored here.
         trees: See `score`.
         threads: See `score`.
         kept: See `score`.
@@ -168,12 +177,10 @@ def by_features(
             threads, matrices.values(), 1, trees=trees, seed=FOLD_SEED
         )
         asked: dict[str, tuple[str, Downstream]] = {
-            name: (name, booster) for name in sets if name not in BASELINES
+            name: (name, booster) for name in sets if name not in baselines
         }
-        baseline = reference(sets)
-        asked |= (
-            {baseline: (baseline, CachedPredictor(booster, kept))} if averages and baseline else {}
-        )
+        cached = CachedPredictor(booster, kept)
+        asked |= {of: (of, cached) for _, of in averages.values()}
         asked |= {name: (of, LinearProbe(FOLD_SEED)) for name, of in probes.items()}
         jobs = [(matrices[of], fold.number, model, fold.places) for of, model in asked.values()]
         found = dict(zip(asked, side_by_side(fold.problem.predict, jobs, workers), strict=True))
@@ -182,14 +189,18 @@ def by_features(
             for name, parts in averages.items()
         }
         return {
-            name: predicted for name, predicted in found.items() if name not in BASELINES
+            name: predicted for name, predicted in found.items() if name not in baselines
         }, spent
 
     return answer
 
 
 def _predicted(
-    model: TrainedModel, prepared: PreparedSequences, samples: Samples, tested: pd.Index[Any]
+    model: TrainedModel,
+    prepared: PreparedSequences,
+    samples: Samples,
+    tested: pd.Index[Any],
+    facts: pd.DataFrame | None = None,
 ) -> Floats:
     """Return (tested, classes) probabilities, or (tested,) quantities."""
     import torch
@@ -203,6 +214,9 @@ def _predicted(
     test = samples.cut(prepared.sequences).subset(places)
     device = resolve_device(model.config.device)
     vectors = embed_sequences(model.encoder.to(device), test, model.config, device=device)
-    (outputs,) = predict_outputs(model.heads, vectors)
+    encoded = None
+    if model.facts is not None and facts is not None:
+        encoded = FactRows(model.facts, facts, strict=False).of(tested.get_level_values(0))
+    (outputs,) = predict_outputs(model.heads, vectors, encoded)
     (target,) = model.targets
     return target.probabilities(outputs) if target.classes else target.predicted(outputs)

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from seqmel.core.errors import InputError
+from seqmel.data.tables.facts import check_no_target, read_facts
 from seqmel.data.tables.labels import read_labels
 from seqmel.evaluation.curves import label_draws
 from seqmel.evaluation.problem import build_problem
@@ -18,6 +19,7 @@ from seqmel.experiment.plan import Plan
 __all__ = [
     "FOLD_SEED",
     "check_labels",
+    "read_plan_facts",
     "read_plan_labels",
     "split_of",
     "with_fraction",
@@ -42,6 +44,24 @@ def read_plan_labels(plan: Plan, data: str, file: Path) -> list[pd.Series[Any]]:
         read_labels(file, target, client=client, time_column=time_column, options=named)
         for target in plan.data[data].targets
     ]
+
+
+def read_plan_facts(plan: Plan, data: str, root: Path) -> pd.DataFrame | None:
+    """Read the facts about the clients of a data set, if it has any.
+
+    Raises:
+        SchemaError: See `read_facts`.
+        InputError: See `read_facts`.
+        ConfigError: A column that is learnt from the labels is among the facts.
+    """
+    asked = plan.data[data]
+    if asked.facts is None:
+        return None
+    found = read_facts(
+        str(root / asked.facts), asked.fact_columns, likely=asked.columns.get("client")
+    )
+    check_no_target(found, [*asked.targets, *filter(None, (asked.time_column,))])
+    return found
 
 
 def check_labels(

@@ -16,7 +16,9 @@ import pandas as pd
 from seqmel.evaluation.feature_sets import (
     AGGREGATES,
     BASELINES,
+    FACTS,
     beside_aggregates,
+    beside_facts,
     few_label_probes,
     standard_rows,
 )
@@ -83,9 +85,11 @@ def _places(plan: Plan) -> Iterator[tuple[str, str, float | None]]:
 def _kinds(plan: Plan, row: str) -> dict[str, str]:
     """Return the sets of features of a row, and their kinds."""
     if row == AGGREGATES:
-        return {name: name for name in (*BASELINES, *few_label_probes(BASELINES))}
-    probes, averages = standard_rows((row, *BASELINES))
+        sets = (*BASELINES, FACTS, *map(beside_facts, BASELINES))
+        return {name: name for name in (*sets, *few_label_probes(BASELINES))}
+    probes, averages = standard_rows((row, *BASELINES, *map(beside_facts, BASELINES)))
     kinds = {row: _KINDS[plan.scored(row)], beside_aggregates(row): beside_aggregates("embeddings")}
+    kinds |= {beside_facts(name): beside_facts(kind) for name, kind in kinds.items()}
     return kinds | dict.fromkeys(probes, "linear") | dict.fromkeys(averages, "averaged")
 
 

@@ -10,10 +10,22 @@
     seeds: [0, 1, 2]
 
 A row is the base with its own options on top, so rows differ only in the options that they name.
-`scored` is the one key of a row that is not an option of a config: `trees` (the default) trains
+`scored` is a key of a row that is not an option of a config: `trees` (the default) trains
 LightGBM on the embeddings, `finetuned` fine-tunes the encoder and a head on the labels of each
 fold's training split, `scratch` does so with a new encoder. All rows share the prepared data, so
 `preparation` and `schema` belong in the base.
+
+A data set may have several event tables, and facts about its clients:
+
+    bank:
+      events:
+        cards: {path: cards.parquet, time: booked_at}
+        clicks: clicks.csv
+      facts: clients.parquet
+      labels: labels.parquet
+      targets: [churn]
+
+With facts, `facts: false` in a row leaves them out.
 
 A data set may have a `role` in the table, choose or confirm. It may have `options` on top of the
 base, such as its number of epochs, and `seeds` of its own. It may be generated rather than read:
@@ -52,6 +64,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from seqmel.config import LABELLED, Config, last_said, parse_yaml
+from seqmel.config.event_tables import EventTable, EventTables, event_paths, with_sources
 from seqmel.config.registry import method_name, options_of
 from seqmel.config.renames import new_path, with_new_names
 from seqmel.config.validation_errors import SHAPES, expectation
@@ -61,8 +74,12 @@ from seqmel.demo.generator import TARGETS
 from seqmel.evaluation.feature_sets import (
     AGGREGATES,
     BASELINES,
+    FACTS,
+    WITH_ORDER,
     beside_aggregates,
+    beside_facts,
     few_label_probes,
+    reference,
     standard_rows,
 )
 
@@ -80,6 +97,9 @@ __all__ = [
 
 SCORED = ("trees", "finetuned", "scratch")
 """Possible values of a row's `scored`."""
+
+_OF_SCORING = ("scored", "facts")
+"""The keys of a row that are no options of a config."""
 
 LABEL_FRACTIONS = "label_fractions"
 """The name of the curve over label fractions rather than an option."""
@@ -125,8 +145,16 @@ class _Part(BaseModel):
 class DataSet(_Part):
     """Events and labels, read or generated. Paths are relative to the data folder of the run."""
 
-    events: _Name | None = None
+    events: EventTables | None = None
+    """A path; or NAME: PATH, or NAME: {path: PATH, time: COLUMN}, for each of several tables."""
     labels: _Name | None = None
+    facts: _Name | None = None
+    """A table of facts about the clients. LightGBM also learns from features and facts together,
+    and fine-tuning from both, unless the row has `facts: false`."""
+    fact_columns: (
+        Annotated[tuple[_Name, ...], Field(min_length=1), AfterValidator(_unique)] | None
+    ) = None
+    """The columns of the facts. Null uses all but the client column."""
     generated: Annotated[int, Field(ge=200)] | None = None
     """Number of generated clients, see `seqmel.generate_card_data`. Replaces events and labels."""
     targets: _Targets
@@ -166,6 +194,14 @@ class DataSet(_Part):
         return self
 
     @model_validator(mode="after")
+    def _facts_are_of_files(self) -> DataSet:
+        if self.facts is not None and self.generated is not None:
+            raise ValueError("facts belong to events and labels, and not to generated clients")
+        if self.fact_columns is not None and self.facts is None:
+            raise ValueError("fact_columns belong to facts")
+        return self
+
+    @model_validator(mode="after")
     def _splits_moments(self) -> DataSet:
         if self.split is not None and self.time_column is None:
             raise ValueError("split by time needs time_column, the moments of the labels")
@@ -187,11 +223,18 @@ class DataSet(_Part):
             )
         return self
 
-    def files(self, data: Path, made: Path) -> tuple[Path, Path]:
-        """Return the paths of the events and the labels."""
+    def files(self, data: Path, made: Path) -> tuple[Any, Path]:
+        """Return the events, a path or name -> path, and the path of the labels."""
         if self.events is None or self.labels is None:
             return made / "events.parquet", made / "clients.parquet"
-        return data / self.events, data / self.labels
+        paths = event_paths(self.events)
+        if isinstance(paths, str):
+            return data / paths, data / self.labels
+        return {name: data / path for name, path in paths.items()}, data / self.labels
+
+    def schema_options(self) -> dict[str, Any]:
+        """Return the options of the schema, with those of each of several tables."""
+        return with_sources(self.columns, self.events or {}, "the plan")
 
     def settings(self) -> dict[str, Any]:
         """Return what identifies the data, without how they are used."""
@@ -287,10 +330,10 @@ class Plan(_Part):
 
     def config(self, row: str, data: str, seed: int) -> Config:
         """Return all options of a row on a data set."""
-        own = {name: value for name, value in self.rows[row].items() if name != "scored"}
+        own = {name: value for name, value in self.rows[row].items() if name not in _OF_SCORING}
         layers = (self.base, self.data[data].options, own)
         options = functools.reduce(
-            _overlay, (*layers, {"schema": self.data[data].columns, "seed": seed})
+            _overlay, (*layers, {"schema": self.data[data].schema_options(), "seed": seed})
         )
         if "objective" in options:
             options["objective"] = _with_labels(options["objective"], row)
@@ -341,6 +384,19 @@ class Plan(_Part):
     def scored(self, row: str) -> str:
         """Return one of `SCORED`, which is "trees" for aggregates."""
         return "trees" if row == AGGREGATES else str(self.rows[row].get("scored", "trees"))
+
+    def with_facts(self, row: str, data: str) -> bool:
+        """Return whether a row is scored with the facts about the clients of a data set."""
+        has = self.data[data].facts is not None
+        return has and (row == AGGREGATES or self.rows[row].get("facts", True) is not False)
+
+    def baselines(self, data: str) -> tuple[str, ...]:
+        """Return the sets of features that are scored once for all rows of a data set."""
+        sets = BASELINES if self.aggregates else ()
+        if self.data[data].facts is None:
+            return sets
+        best = reference(sets)
+        return (*sets, FACTS, *([beside_facts(best)] if best else []))
 
 
 @dataclass(frozen=True)
@@ -424,6 +480,11 @@ def read_plan(path: str | Path) -> Plan:
                 f"row {row!r}: scored cannot be {plan.scored(row)!r}. Expected one of: "
                 f"{', '.join(SCORED)}.{did_you_mean(plan.scored(row), SCORED)}"
             )
+        if not isinstance(plan.rows[row].get("facts", True), bool):
+            raise ConfigError(
+                f"row {row!r}: facts is {plan.rows[row]['facts']!r}. Expected true or false: "
+                "whether the row learns from the facts of its data set."
+            )
         for data in plan.data:
             plan.config(row, data, plan.seeds[0])
     for data in plan.data:
@@ -468,8 +529,9 @@ def _check_share(plan: Plan, data: str) -> None:
 def _check_names(plan: Plan, path: Path) -> None:
     """Refuse rows with names of aggregates or of rows that the table adds."""
     for row in plan.rows:
-        beside = [beside_aggregates(row), *itertools.chain(*standard_rows((row, *BASELINES)))]
-        for name in (*BASELINES, *few_label_probes(BASELINES), *beside):
+        sets = (row, beside_aggregates(row), *BASELINES, *map(beside_facts, (row, WITH_ORDER)))
+        beside = [*sets[1:], beside_facts(sets[1]), FACTS, *itertools.chain(*standard_rows(sets))]
+        for name in (*few_label_probes(BASELINES), *beside):
             if name in plan.rows:
                 raise ConfigError(
                     f"{path}: the row {name!r} has the name of one that the table has by itself. "
@@ -500,8 +562,9 @@ def _explain(error: ValidationError, path: Path) -> str:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        parts: dict[str, type[_Part]] = {"data": DataSet, "published": Published}
-        model = parts.get(str(first["loc"][0]), Plan)
+        parts: dict[str, type[BaseModel]] = {"data": DataSet, "published": Published}
+        in_table = first["loc"][::2][:2] == ("data", "events") and len(first["loc"]) > 3
+        model = EventTable if in_table else parts.get(str(first["loc"][0]), Plan)
         known = [field.alias or name for name, field in model.model_fields.items()]
         return (
             f"{path}: unknown option {place!r}.{did_you_mean(str(first['loc'][-1]), known)} "

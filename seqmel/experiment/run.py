@@ -46,11 +46,18 @@ from seqmel.evaluation.feature_sets import (
     few_label_probes,
     standard_rows,
     with_both,
+    with_facts,
 )
 from seqmel.evaluation.scoring import score
 from seqmel.experiment.by_fold import by_features, by_finetuning, score_by_fold
 from seqmel.experiment.cost import Cost, cost, with_cost
-from seqmel.experiment.labels import check_labels, read_plan_labels, split_of, with_fraction
+from seqmel.experiment.labels import (
+    check_labels,
+    read_plan_facts,
+    read_plan_labels,
+    split_of,
+    with_fraction,
+)
 from seqmel.experiment.plan import Cell, Plan, read_plan, smaller_plan
 from seqmel.experiment.table import write_results
 from seqmel.inference.as_of import read_moments
@@ -124,7 +131,7 @@ def run_experiment(
 
 def _cells(plan: Plan) -> Iterator[Cell]:
     for data in plan.data:
-        if plan.aggregates:
+        if plan.baselines(data):
             yield Cell(AGGREGATES, data, 0)
         for row in plan.rows:
             for seed in plan.seeds_of(data):
@@ -153,6 +160,8 @@ def _settings(plan: Plan, cell: Cell) -> dict[str, Any]:
     )
     if plan.scored(cell.row) != "trees":
         more["scored"] = plan.scored(cell.row)
+    if plan.data[cell.data].facts is not None and not plan.with_facts(cell.row, cell.data):
+        more["facts"] = False
     return {"data": plan.data[cell.data].settings(), "config": options} | folds | more
 
 
@@ -185,11 +194,13 @@ def _check_first(plan: Plan, name: str, root: Path, output: Path) -> None:
     """Check the files and labels of a data set that are still to be read, before any output."""
     if plan.data[name].generated is not None:
         return
+    events, labels = _files(plan, name, root, output)
     if not is_prepared(output / "prepared" / name):
-        for path in _files(plan, name, root, output):
+        for path in (*_paths(events), labels):
             event_files(str(path))
     if _is_missing_cells(plan, name, output):
-        check_labels(plan, name, read_plan_labels(plan, name, _files(plan, name, root, output)[1]))
+        check_labels(plan, name, read_plan_labels(plan, name, labels))
+        read_plan_facts(plan, name, root)
 
 
 def _check_scorable(plan: Plan, name: str, root: Path, output: Path) -> None:
@@ -238,13 +249,21 @@ def _source(plan: Plan, name: str, root: Path, output: Path) -> dict[str, Any]:
     if made is not None:
         return options | {"number of generated clients": made}
     events, labels = _files(plan, name, root, output)
-    return options | {"events": _state(events, root), "labels": _state(labels, root)}
+    facts = plan.data[name].facts
+    files = {"events": _paths(events), "labels": [labels]}
+    files |= {} if facts is None else {"facts": [root / facts]}
+    return options | {part: _state(paths, root) for part, paths in files.items()}
 
 
-def _state(path: Path, root: Path) -> list[list[str | int]] | None:
-    """Return path, size and modification time of the files of a path, or None."""
+def _paths(events: Any) -> list[Path]:
+    """Return the paths of one or several event tables."""
+    return list(events.values()) if isinstance(events, dict) else [events]
+
+
+def _state(paths: Sequence[Path], root: Path) -> list[list[str | int]] | None:
+    """Return path, size and modification time of the files of all paths, or None."""
     try:
-        files = event_files(str(path))
+        files = [file for path in paths for file in event_files(str(path))]
     except InputError:
         return None
     return file_stamps(files, root)
@@ -282,8 +301,8 @@ def _aggregates_file(output: Path, name: str, baseline: str) -> Path:
     return output / "prepared" / f"{name}.{baseline.replace(' ', '_')}.parquet"
 
 
-def _files(plan: Plan, name: str, root: Path, output: Path) -> tuple[Path, Path]:
-    """Return the paths of the events and the labels of a data set."""
+def _files(plan: Plan, name: str, root: Path, output: Path) -> tuple[Any, Path]:
+    """Return the events and the path of the labels of a data set, see `DataSet.files`."""
     return plan.data[name].files(root, output / "generated" / name)
 
 
@@ -344,11 +363,12 @@ def run_cell(plan_file: Path, root: Path, output: Path, cell: Cell) -> None:
     labels = read_plan_labels(plan, cell.data, clients)
     prepared = _prepared(plan, cell.data, output)
     samples = _samples(plan, cell.data, prepared, labels)
+    facts = read_plan_facts(plan, cell.data, root) if plan.with_facts(cell.row, cell.data) else None
     if cell.row == AGGREGATES:
-        sets = _aggregates(plan, cell, output, samples)
+        sets = _beside_facts(_aggregates(plan, cell, output, samples), facts, samples)
         found = [_by_trees(plan, cell, y, sets, output / "predictions", threads) for y in labels]
     else:
-        found = _scores_of_row(plan, cell, labels, prepared, samples, output, threads)
+        found = _scores_of_row(plan, cell, labels, prepared, samples, facts, output, threads)
     with atomic_write(output / "cells" / f"{cell.key}.json") as partial:
         stored = {"settings": _settings(plan, cell), "scores": found}
         partial.write_text(json.dumps(stored, indent=1), encoding="utf-8")
@@ -360,6 +380,7 @@ def _scores_of_row(
     labels: list[pd.Series[Any]],
     prepared: PreparedSequences,
     samples: Samples,
+    facts: pd.DataFrame | None,
     output: Path,
     threads: int | None,
 ) -> list[dict[str, Any]]:
@@ -372,6 +393,7 @@ def _scores_of_row(
     if scored == "trees" and not config.labelled:
         model = _trained(early, config)
         sets = with_both({cell.row: _vectors(prepared, samples, model)}, aggregates)
+        sets = _beside_facts(sets, facts, samples)
         found = [_by_trees(plan, cell, y, sets, kept, threads) for y in labels]
         costs = [cost(model.metrics)] * plan.folds
         return [scores | {"scores": with_cost(scores["scores"], costs)} for scores in found]
@@ -379,16 +401,19 @@ def _scores_of_row(
     def features_for(seen: pd.Series[Any]) -> tuple[dict[str, pd.DataFrame], Cost]:
         model = _trained(prepared, config, seen)
         sets = with_both({cell.row: _vectors(prepared, samples, model)}, aggregates)
-        return sets, cost(model.metrics)
+        return _beside_facts(sets, facts, samples), cost(model.metrics)
 
     clients = {cell.row: pd.DataFrame(index=samples.keys)}
     if scored == "trees":
-        answer = by_features(features_for, trees=plan.trees, threads=threads, kept=kept)
+        scored_once = plan.baselines(cell.data)
+        answer = by_features(
+            features_for, scored_once, trees=plan.trees, threads=threads, kept=kept
+        )
         clients |= aggregates
     else:
         begins = _begins_from(scored, early, config)
         moments = samples if samples.moments is not None else None
-        answer = by_finetuning(cell.row, prepared, begins, config, moments)
+        answer = by_finetuning(cell.row, prepared, begins, config, moments, facts)
     return [
         score_by_fold(
             y,
@@ -446,13 +471,13 @@ def _by_trees(
         found = [
             row
             for row in about["scores"]
-            if cell.row == AGGREGATES or row["features"] not in BASELINES
+            if cell.row == AGGREGATES or row["features"] not in plan.baselines(cell.data)
         ]
     if fractions:
         alone = {
             name: table
             for name, table in sets.items()
-            if cell.row == AGGREGATES or name not in BASELINES
+            if cell.row == AGGREGATES or name not in plan.baselines(cell.data)
         }
         curve = label_curve(
             y,
@@ -482,6 +507,13 @@ def _aggregates(plan: Plan, cell: Cell, output: Path, samples: Samples) -> dict[
         return {baseline: table.iloc[: plan.clients] for baseline, table in tables.items()}
     rows = samples.keys.to_series()
     return {baseline: align(rows, table)[1] for baseline, table in tables.items()}
+
+
+def _beside_facts(
+    sets: dict[str, pd.DataFrame], facts: pd.DataFrame | None, samples: Samples
+) -> dict[str, pd.DataFrame]:
+    """Add the facts about the clients, alone and joined with each set of features."""
+    return sets if facts is None else with_facts(sets, facts, samples.keys)
 
 
 def _rows(labels: Sequence[pd.Series[Any]]) -> pd.Index[Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from small import TINY, card_events, two_tables
 from typer.testing import CliRunner
 
@@ -233,3 +234,47 @@ def test_sources_that_are_not_those_of_the_model_are_refused(
     (said,) = capsys.readouterr().err.splitlines()
     assert line in said
     assert not output.exists()
+
+
+def test_a_config_file_names_the_tables_and_their_columns(
+    folder: Path, vectors: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = TINY | {
+        "events": {
+            "cards": str(folder / "cards.parquet"),
+            "clicks": {"path": str(folder / "clicks.csv"), "time": "ts", "client": "user"},
+        }
+    }
+    (tmp_path / "bank.yaml").write_text(yaml.safe_dump(written))
+    monkeypatch.chdir(tmp_path)
+    run = CliRunner().invoke
+    trained = run(app, ["train", "-c", "bank.yaml", "-o", "model"])
+    assert trained.exit_code == 0
+    assert f"embed model cards={folder / 'cards.parquet'} clicks=" in trained.output
+    pd.testing.assert_frame_equal(seqmel.load("model").embed(two_tables()), vectors)
+    assert seqmel.read_config("bank.yaml").schema.sources["clicks"].time == "ts"
+
+
+def test_no_events_at_all_and_events_of_a_config_file_that_cannot_be_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bank.yaml").write_text("events: {cards: {path: a.parquet, tiem: at}}")
+    for given, words in (
+        (["train", "-o", "model"], "No events are named."),
+        (["train", "-c", "bank.yaml", "-o", "model"], "unknown option 'events.cards.tiem'"),
+    ):
+        monkeypatch.setattr("sys.argv", ["seqmel", *given])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert end.value.code == 2
+        assert words in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["bank.yaml"]
+
+
+def test_events_of_a_config_file_may_still_be_the_options_of_the_event_encoder(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "old.yaml").write_text("events: {hidden_size: 16}")
+    with pytest.warns(Warning, match="event_encoder"):
+        assert seqmel.read_config(tmp_path / "old.yaml").event_encoder.hidden_size == 16

@@ -12,11 +12,12 @@ from seqmel.cli.arguments import (
     Client,
     ConfigFile,
     Decimal,
-    Events,
+    EventsOrConfig,
     Settings,
     Time,
     TimeFormat,
     TimeZone,
+    event_tables_of,
     read_options,
 )
 from seqmel.core.units import duration_words
@@ -32,7 +33,7 @@ _EPOCH = datetime(1970, 1, 1)
 
 
 def describe(
-    events: Events,
+    events: EventsOrConfig = None,
     client: Client = None,
     time: Time = None,
     time_format: TimeFormat = None,
@@ -62,9 +63,8 @@ def describe(
     from seqmel.core.atomic_files import atomic_write, check_not_input
     from seqmel.data.fitting.description import describe_source
     from seqmel.data.fitting.timeline import open_and_explain
-    from seqmel.data.sources.several import named_events
 
-    tables = named_events(events)
+    tables = event_tables_of(events, config)
     check_not_input(json_file, tables)
     source, schema, reasons = open_and_explain(tables, checked.schema, **checked.resources)
     facts = describe_source(source, schema)

@@ -152,7 +152,11 @@ def evaluate(
         not_given("folds", test_fraction=test_fraction)
     if facts is None:
         not_given("no --facts", fact_column=fact_column)
-    if events is None:
+    from seqmel.config.files import read_event_paths
+    from seqmel.data.sources.several import named_events
+
+    tables = named_events(events) if events else read_event_paths(config)
+    if tables is None:
         not_given(
             "embeddings alone",
             time=time,
@@ -171,9 +175,7 @@ def evaluate(
     )
     kind: Any = one_of("task", task, "auto", "classification", "regression")
     from seqmel.core.progress import console_progress
-    from seqmel.data.sources.several import named_events
 
-    tables = named_events(events) if events else None
     options = _Options(
         task=kind,
         folds=folds,

@@ -22,6 +22,7 @@ from seqmel.cli.arguments import (
     Time,
     TimeFormat,
     TimeZone,
+    event_words,
     one_of,
     read_options,
 )
@@ -37,7 +38,8 @@ def finetune(
             metavar="MODEL EVENTS LABELS",
             help=(
                 "Model folder, events (PATH, or NAME=PATH for each of several tables), and a "
-                "table with one row per client (and moment). With --from-scratch without MODEL."
+                "table with one row per client (and moment). With --from-scratch without MODEL; "
+                "without EVENTS if --config has `events`."
             ),
         ),
     ],
@@ -137,10 +139,14 @@ def finetune(
     } | ({"client": client} if from_scratch else {})
     checked = read_options(config, settings, **of_events, **flags)
     kind: Any = one_of("task", task, "auto", "classification", "regression")
-    model, events, labels = _inputs(inputs, from_scratch=from_scratch)
+    from seqmel.config.files import read_event_paths
     from seqmel.data.sources.several import named_events
 
-    tables = named_events(events)
+    of_config = read_event_paths(config)
+    model, events, labels = _inputs(
+        inputs, from_scratch=from_scratch, with_events=of_config is None
+    )
+    tables = named_events(events) if events else of_config
     from seqmel.cli.log import logged
     from seqmel.model import load_model
     from seqmel.training.finetuning.finetune import UNREAD
@@ -201,13 +207,17 @@ def finetune(
     more = "" if facts is None else f" --facts {facts}"
     more += "" if time_column is None else " --as-of MOMENT"
     typer.echo(
-        f"model in {output}{validation}; next: seqmel predict {output} {' '.join(events)} "
+        f"model in {output}{validation}; next: seqmel predict {output} {event_words(tables)} "
         f"-o scores.parquet{more}"
     )
 
 
-def _inputs(inputs: Sequence[str], *, from_scratch: bool) -> tuple[str | None, list[str], str]:
+def _inputs(
+    inputs: Sequence[str], *, from_scratch: bool, with_events: bool
+) -> tuple[str | None, list[str], str]:
     """The model folder, None from scratch, the events and the labels.
+
+    Without events in the arguments, those of the config file are taken.
 
     Raises:
         ConfigError: too many or too few arguments.
@@ -216,9 +226,10 @@ def _inputs(inputs: Sequence[str], *, from_scratch: bool) -> tuple[str | None, l
 
     first = 0 if from_scratch else 1
     events = list(inputs[first:-1])
-    if len(events) == 1 or (events and all(map(has_name, events))):
+    whole = len(inputs) > first and (events or not with_events)
+    if whole and (len(events) < 2 or all(map(has_name, events))):
         return None if from_scratch else inputs[0], events, inputs[-1]
     expected = "EVENTS LABELS with --from-scratch" if from_scratch else "MODEL EVENTS LABELS"
-    two = not from_scratch and len(inputs) == 2
+    two = not from_scratch and len(inputs) == 2 and with_events
     hint = " Without a model, to train on the labels alone, add --from-scratch." if two else ""
     raise ConfigError(f"finetune expects {expected}; found {' '.join(inputs)}.{hint}")

@@ -11,12 +11,14 @@ from seqmel.cli.arguments import (
     Client,
     ConfigFile,
     Decimal,
-    Events,
+    EventsOrConfig,
     Log,
     Overwrite,
     Settings,
     Time,
     TimeFormat,
+    event_tables_of,
+    event_words,
     read_options,
 )
 
@@ -29,11 +31,11 @@ _SHOWN = 40
 
 
 def label(
-    events: Events,
     within: Annotated[
         str, typer.Option(help="Length of the window: a number with min, h, d or w, such as 30d.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.")],
+    events: EventsOrConfig = None,
     event: Annotated[
         list[str] | None,
         typer.Option(
@@ -86,7 +88,6 @@ def label(
     from seqmel.cli.log import logged
     from seqmel.core.atomic_files import atomic_write, check_output, check_parquet_name
     from seqmel.core.progress import record
-    from seqmel.data.sources.several import named_events
     from seqmel.data.tables.event_labels import LabelOptions, event_labels
 
     check_parquet_name(output)
@@ -107,7 +108,7 @@ def label(
     checked = read_options(
         config, settings, client=client, time=time, time_format=time_format, decimal=decimal
     )
-    table = named_events(events)
+    table = event_tables_of(events, config)
     check_output(output, overwrite=overwrite, folder=False, reads=(table,))
     given = {"events": table, "output": output, **asked, "config": checked.to_dict()}
     with logged(log, "label", given) as progress:
@@ -121,8 +122,8 @@ def label(
     names = ", ".join(made.columns)
     typer.echo(f"{rows:,} rows of {made.clients:,} clients in {output}: {names}")
     typer.echo(
-        f"next: seqmel finetune MODEL {' '.join(events)} {output} --target {target} --time-column "
-        f"{made.columns[1]} -o MODEL2"
+        f"next: seqmel finetune MODEL {event_words(table)} {output} --target {target} "
+        f"--time-column {made.columns[1]} -o MODEL2"
     )
 
 

@@ -12,13 +12,14 @@ from seqmel.cli.arguments import (
     ConfigFile,
     Decimal,
     Engine,
-    Events,
+    EventsOrConfig,
     Log,
     Overwrite,
     Settings,
     Time,
     TimeFormat,
     TimeZone,
+    event_tables_of,
     not_given,
     one_of,
     read_options,
@@ -28,8 +29,8 @@ __all__ = ["prepare"]
 
 
 def prepare(
-    events: Events,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
+    events: EventsOrConfig = None,
     model: Annotated[
         Path | None, typer.Option(help="Use the vocabulary of this model, to embed with it later.")
     ] = None,
@@ -46,7 +47,6 @@ def prepare(
 ) -> None:
     """Encode, sort and group events once, for repeated use by train and embed."""
     from seqmel.cli.log import logged
-    from seqmel.data.sources.several import named_events
     from seqmel.inference.spark.run import prepare_spark
     from seqmel.model import load_model
     from seqmel.training.run import prepare as on_this_machine
@@ -72,7 +72,7 @@ def prepare(
         time_zone=time_zone,
         decimal=decimal,
     )
-    tables = named_events(events)
+    tables = event_tables_of(events, config)
     options = {"events": tables, "output": output, "model": model, "config": checked.to_dict()}
     with logged(log, "prepare", options) as progress:
         loaded = load_model(model) if model else None

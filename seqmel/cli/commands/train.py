@@ -12,7 +12,7 @@ from seqmel.cli.arguments import (
     ConfigFile,
     Decimal,
     Device,
-    Events,
+    EventsOrConfig,
     Log,
     Overwrite,
     Precision,
@@ -22,6 +22,8 @@ from seqmel.cli.arguments import (
     Time,
     TimeFormat,
     TimeZone,
+    event_tables_of,
+    event_words,
     read_options,
 )
 from seqmel.cli.launching import first_process, launch_others
@@ -30,8 +32,8 @@ __all__ = ["train"]
 
 
 def train(
-    events: Events,
     output: Annotated[Path, typer.Option("--output", "-o", help="Model folder to write.")],
+    events: EventsOrConfig = None,
     client: Client = None,
     time: Time = None,
     time_format: TimeFormat = None,
@@ -100,12 +102,11 @@ def train(
         **flags,
     )
     from seqmel.cli.log import logged
-    from seqmel.data.sources.several import named_events
     from seqmel.training.hooks import Hooks
     from seqmel.training.run import train as run
     from seqmel.training.trackers import make_loggers
 
-    tables = named_events(events)
+    tables = event_tables_of(events, config)
     if show_config:
         from seqmel.core.progress import console_progress
         from seqmel.training.estimate import estimate_training
@@ -141,5 +142,5 @@ def train(
         )
         raise typer.Exit(130) from None
     if first_process():
-        given = " ".join(events)
+        given = event_words(tables)
         typer.echo(f"model in {output}; next: seqmel embed {output} {given} -o embeddings.parquet")

@@ -12,21 +12,22 @@ from seqmel.cli.arguments import (
     ConfigFile,
     Decimal,
     Device,
-    Events,
+    EventsOrConfig,
     Overwrite,
     Resume,
     Seed,
     Settings,
     Time,
     TimeFormat,
+    event_tables_of,
 )
 
 __all__ = ["tune"]
 
 
 def tune(
-    events: Events,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the search.")],
+    events: EventsOrConfig = None,
     labels: Annotated[
         Path | None, typer.Option(help="Table with one row per client, to score by.")
     ] = None,
@@ -60,13 +61,12 @@ def tune(
 ) -> None:
     """Search for better options of train, scored by labels or by recall@1."""
     from seqmel.core.progress import console_progress
-    from seqmel.data.sources.several import named_events
     from seqmel.experiment.tuning import read_space
     from seqmel.experiment.tuning import tune as run
 
     try:
         found = run(
-            named_events(events),
+            event_tables_of(events, config),
             output,
             labels=labels,
             target=target,
