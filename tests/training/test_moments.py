@@ -167,6 +167,12 @@ def test_empty_histories_and_moments_after_the_data_are_counted(pretrained: seqm
     assert warning.startswith("warning: 24 of 144 moments are more than a day after the last event")
 
 
+def test_moments_that_all_lie_long_after_the_data_are_refused(pretrained: seqmel.Model) -> None:
+    late = LABELS.assign(when=LABELS["when"] + pd.DateOffset(years=50))
+    with pytest.raises(InputError, match=r"All moments are long after the events: .* from 2020-"):
+        pretrained.finetune(EVENTS, late, target="next", time_column="when")
+
+
 def _empty(rows: pd.DataFrame) -> pd.Series:
     first = FRAME.groupby("client_id")["event_time"].min()
     return first.loc[rows["client_id"]].to_numpy() >= rows["when"]

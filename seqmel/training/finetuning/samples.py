@@ -62,18 +62,24 @@ class Samples:
             progress: Where to report.
 
         Raises:
-            InputError: No sample has an event before its moment.
+            InputError: No sample has an event before its moment, or all moments are further after
+                the last event than the first event is before it.
         """
         if self.moments is None:
             return
         empty = int((sequences.events_before(self.clients, self.moments) == 0).sum())
         first, last = sequences.time_range() or (0, 0)
         span = f"events are from {_words(first)} to {_words(last)}"
+        moments = f"{_words(int(self.moments.min()))} to {_words(int(self.moments.max()))}"
         if empty == len(self.moments):
-            moments = f"{_words(int(self.moments.min()))} to {_words(int(self.moments.max()))}"
             raise InputError(
                 f"No labelled client has an event before its moment: {span}, moments from "
                 f"{moments}. Check the time column and its unit."
+            )
+        if int(self.moments.min()) > last + max(last - first, DAY_US):
+            raise InputError(
+                f"All moments are long after the events: {span}, moments from {moments}. Give the "
+                "events up to the moments, or check the time column and its unit."
             )
         owners = self.clients if self.owners is None else self.owners
         progress.say(
