@@ -36,6 +36,7 @@ from seqmel.data.sources.shard import Shard
 from seqmel.data.tables.facts import check_no_target, read_facts
 from seqmel.data.tables.labels import Table, Task, likely_client, read_labels
 from seqmel.data.tables.number_types import NumberType
+from seqmel.data.tables.targets import TargetTask
 from seqmel.data.tables.vector_files import Layout
 from seqmel.inference.options import EmbedOptions
 from seqmel.model import AnyModel, TrainedModel, as_model
@@ -916,10 +917,12 @@ def finetune(
     output: str | Path | None = None,
     *,
     target: str | Sequence[str] | None = None,
-    task: Task = "auto",
+    task: TargetTask = "auto",
+    observed: str | None = None,
     weight: str | None = None,
     client: str | None = None,
     time_column: str | None = None,
+    per: Per = "client",
     facts: Table | None = None,
     fact_columns: Sequence[str] | None = None,
     config: Config | Mapping[str, Any] | None = None,
@@ -940,7 +943,10 @@ def finetune(
         target: the column or columns of the labels to predict: classes or quantities. Several
             targets are learnt together.
         task: "classification" or "regression", for all targets; "auto" treats a number with more
-            than 20 distinct values as a quantity and all else as classes.
+            than 20 distinct values as a quantity and all else as classes. "survival" takes times to
+            an event, which may be censored.
+        observed: with the task "survival", the column of the labels that says whether the event was
+            observed; None takes TARGET_observed.
         weight: a column of the labels with the sample weight of each row.
         client: the client column of the labels. None uses that of the events if the labels have it,
             else recognises it by name.
@@ -948,6 +954,8 @@ def finetune(
             the events. A client may have several rows. Each history is cut strictly before its
             moment: an event at the moment is left out. No client is in both the training and the
             validation split. Predict with `as_of`.
+        per: "event" for labels of events, with their times in `time_column`. Each history ends with
+            its event, which is included. Predict with `per="event"`.
         facts: a table with one row per client: numbers, text, booleans and dates. The heads learn
             from them together with the vector. Predict with `facts` too. A client without a row has
             nulls.
@@ -997,9 +1005,11 @@ def finetune(
     given: dict[str, Any] = {
         "targets": targets,
         "task": task,
+        "observed": observed,
         "weight": weight,
         "client": client,
         "time_column": time_column,
+        "per": per,
         "facts": facts,
         "fact_columns": fact_columns,
         "config": config,

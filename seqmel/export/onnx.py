@@ -68,8 +68,8 @@ def export_onnx(model: AnyModel, output: str | Path, *, overwrite: bool = False)
         overwrite: Replace existing output.
 
     Raises:
-        ModelError: The encoder or a pooling cannot be exported, the model predicts with facts, or
-            the package onnx is not installed.
+        ModelError: The encoder or a pooling cannot be exported, the model predicts with facts or
+            the time to an event, or the package onnx is not installed.
         OutputError: The output exists or cannot be written.
 
     Examples:
@@ -107,6 +107,12 @@ def build(model: TrainedModel) -> onnx.ModelProto:
         raise ModelError(
             "An ONNX file holds models without facts about clients; this one was fine-tuned with "
             f"{shown(map(repr, model.facts.names))}. Export the model before fine-tuning."
+        )
+    times = [target.name for target in model.targets if target.edges]
+    if times:
+        raise ModelError(
+            "An ONNX file holds heads for classes and quantities; this model predicts the time to "
+            f"an event: {shown(map(repr, times))}. Export the model before fine-tuning."
         )
     schema = model.schema
     if schema.kinds:

@@ -305,13 +305,15 @@ def _prediction(
     def outputs(batch: SequenceBatch, facts: npt.NDArray[np.float32] | None) -> Floats:
         return predict_outputs(heads, vectors(batch), facts)[which]
 
-    if not target.classes:
+    if target.edges and column == target.name:  # a median may lie beyond the last bound
+        column = target.columns[len(target.edges) // 2]
+    elif target.task == "regression":
         return lambda batch, facts: np.asarray(target.predicted(outputs(batch, facts))), column
-    if column == target.name:
+    elif column == target.name:
         facts = None if history.facts is None else history.facts[0]
         column = _most_likely(target, outputs(history.batch, facts))
     place = target.columns.index(column)
-    return lambda batch, facts: target.probabilities(outputs(batch, facts))[:, place], column
+    return lambda batch, facts: target.chances(outputs(batch, facts))[:, place], column
 
 
 def _most_likely(target: Target, outputs: Floats) -> str:

@@ -177,8 +177,8 @@ class Scorer:
         for target, outputs in zip(
             self._model.targets, predict_outputs(self._heads, vectors, known), strict=True
         ):
-            shares = target.probabilities(outputs).tolist() if target.classes else [[]] * len(rows)
-            predicted = target.predicted(outputs).tolist()
+            shares = target.chances(outputs).tolist()
+            predicted = [None if x != x else x for x in target.predicted(outputs).tolist()]
             for row, share, value in zip(rows, shares, predicted, strict=True):
                 row |= dict(zip(target.columns, [*share, value], strict=True))
         return rows

@@ -56,7 +56,9 @@ def predict(
 
     A table has the client id under its own name and type, then the targets. A classification target
     has one probability column per class (`gender=F`, `gender=M`) and the most likely class
-    (`gender`). A regression target has one column (`age`).
+    (`gender`). A regression target has one column (`age`). The time to an event has the probability
+    that it comes later than each bound (`churn>30`, `churn>60`) and the median time (`churn`), null
+    where that is later than the last bound.
 
     Args:
         model: a model folder from `finetune`, or its `Model`.
@@ -335,9 +337,8 @@ def _table(model: TrainedModel, keys: pa.Table, outputs: list[npt.NDArray[np.flo
 
 
 def _columns(target: Target, outputs: npt.NDArray[np.float64]) -> dict[str, pa.Array]:
-    shares = target.probabilities(outputs).T if target.classes else ()
     values = [
-        *(pa.array(share.astype(np.float32)) for share in shares),
-        pa.array(target.predicted(outputs).tolist()),
+        *(pa.array(chance.astype(np.float32)) for chance in target.chances(outputs).T),
+        pa.array(target.predicted(outputs).tolist(), from_pandas=True),
     ]
     return dict(zip(target.columns, values, strict=True))

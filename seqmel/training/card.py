@@ -213,6 +213,9 @@ def _held_out_words(*, heads_alone: bool, calibrated: bool, refitted: bool) -> s
 
 
 def _target_words(target: Target) -> str:
+    if target.edges:
+        bins = f"in {len(target.edges)} bins" if len(target.edges) > 1 else "in one bin"
+        return f"the time to an event, {bins} up to {target.edges[-1]:g}"
     if not target.classes:
         if target.has_log_link:
             return f"a quantity, {target.scale:.4g} on average, learnt by {target.loss} deviance"

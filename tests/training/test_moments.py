@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 from small import Recorded, card_events, tiny_config
 
 import seqmel
@@ -84,6 +85,46 @@ def test_training_begins_from_the_vectors_of_embed_as_of(
     assert sorted(map(tuple, np.c_[vectors.numpy(), values].tolist())) == sorted(
         map(tuple, np.c_[wanted, LABELS["next"]].tolist())
     )
+
+
+def test_labels_of_events_begin_from_the_vectors_of_embed_per_event(
+    pretrained: seqmel.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor] = []
+    solve = fit_labels.solve_heads
+
+    def watched(heads: Any, vectors: torch.Tensor, labelled: Any, *, seed: int) -> None:
+        seen.append(vectors)
+        solve(heads, vectors, labelled, seed=seed)
+
+    monkeypatch.setattr(fit_labels, "solve_heads", watched)
+    labels = FRAME[["client_id", "event_time"]].assign(fraud=FRAME["mcc"] == 4111)
+    progress = Recorded()
+    given = {"per": "event", "time_column": "event_time", "progress": progress}
+    tuned = pretrained.finetune(
+        EVENTS, labels, target="fraud", **(QUICK | given | {"validation_fraction": 0.0})
+    )
+    assert "each history ends with its event, which is included" in "".join(progress.lines)
+    wanted = pretrained.embed(EVENTS, per="event").to_numpy()
+    np.testing.assert_array_equal(np.unique(seen[0].numpy(), axis=0), np.unique(wanted, axis=0))
+    found = tuned.predict(EVENTS, per="event")["fraud=True"]
+    right = labels.set_index(["client_id", "event_time"])["fraud"]
+    scores = found.droplevel("event_number").loc[right.index]
+    assert roc_auc_score(right, scores) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("options", "labels", "words"),
+    [
+        ({}, LABELS, "Labels per event need the times"),
+        ({"time_column": "when"}, LABELS, "No label is at the time of an event of its client"),
+    ],
+)
+def test_labels_that_are_of_no_event_are_refused(
+    options: Any, labels: pd.DataFrame, words: str, pretrained: seqmel.Model
+) -> None:
+    with pytest.raises(SeqmelError, match=words):
+        pretrained.finetune(EVENTS, labels, target="next", per="event", **options)
 
 
 def test_a_training_batch_holds_the_histories_before_the_moments(

@@ -51,7 +51,24 @@ def finetune(
     from_scratch: Annotated[
         bool, typer.Option("--from-scratch", help="Train a new encoder on the labels alone.")
     ] = False,
-    task: Annotated[str, typer.Option(help="auto, classification or regression.")] = "auto",
+    task: Annotated[
+        str,
+        typer.Option(
+            help=(
+                "auto, classification, regression, or survival: TARGET is the time to an event, "
+                "which may be censored."
+            )
+        ),
+    ] = "auto",
+    observed: Annotated[
+        str | None,
+        typer.Option(
+            help=(
+                "Column of LABELS that says whether the event was observed, for --task survival; "
+                "TARGET_observed by default."
+            )
+        ),
+    ] = None,
     unfreeze: Annotated[
         str | None,
         typer.Option(help="What is trained: auto, head, gradual, discriminative or all."),
@@ -68,6 +85,15 @@ def finetune(
             )
         ),
     ] = None,
+    per: Annotated[
+        str,
+        typer.Option(
+            help=(
+                "client, or event for labels of events: each history ends with the event at the "
+                "time in --time-column, which is included."
+            )
+        ),
+    ] = "client",
     facts: Annotated[
         str | None,
         typer.Option(
@@ -138,7 +164,8 @@ def finetune(
         "decimal": decimal,
     } | ({"client": client} if from_scratch else {})
     checked = read_options(config, settings, **of_events, **flags)
-    kind: Any = one_of("task", task, "auto", "classification", "regression")
+    unit: Any = one_of("per", per, "client", "event")
+    kind: Any = one_of("task", task, "auto", "classification", "regression", "survival")
     from seqmel.config.files import read_event_paths
     from seqmel.data.sources.several import named_events
 
@@ -166,8 +193,10 @@ def finetune(
         "output": output,
         "targets": target,
         "task": kind,
+        "observed": observed,
         "weight": weight,
         "time_column": time_column,
+        "per": unit,
         "facts": facts,
         "fact_columns": fact_column,
         "resume": resume,
@@ -182,9 +211,11 @@ def finetune(
                 output,
                 targets=target,
                 task=kind,
+                observed=observed,
                 weight=weight,
                 client=client,
                 time_column=time_column,
+                per=unit,
                 facts=facts,
                 fact_columns=fact_column,
                 config=checked,
@@ -205,7 +236,8 @@ def finetune(
         f" (validation on {metrics['clients_held_out']:,} clients: {scores})" if scores else ""
     )
     more = "" if facts is None else f" --facts {facts}"
-    more += "" if time_column is None else " --as-of MOMENT"
+    if time_column is not None:
+        more += " --per event" if unit == "event" else " --as-of MOMENT"
     typer.echo(
         f"model in {output}{validation}; next: seqmel predict {output} {event_words(tables)} "
         f"-o scores.parquet{more}"

@@ -111,6 +111,9 @@ class FinetuningOptions(Options):
     squared."""
     quantile: Annotated[float, Field(gt=0, lt=1)] | None = None
     """The quantile of quantity_loss quantile, such as 0.9; null is the median."""
+    time_edges: Annotated[tuple[Above, ...], Field(min_length=1)] | None = None
+    """Task survival: upper bounds of the bins of time, such as [30, 60, 90], in the unit of the
+    labels. null: up to ten, at quantiles of the observed times."""
     max_events: Positive = 512
     """In training, longer sequences are cut to a random slice of this length, a new one each
     epoch."""
@@ -125,6 +128,13 @@ class FinetuningOptions(Options):
     def _calibration_has_clients(self) -> FinetuningOptions:
         if self.calibrate and not self.validation_fraction:
             raise ValueError("calibrate needs a validation split; validation_fraction is 0")
+        return self
+
+    @model_validator(mode="after")
+    def _time_edges_increase(self) -> FinetuningOptions:
+        edges = self.time_edges or ()
+        if list(edges) != sorted(set(edges)):
+            raise ValueError(f"time_edges is {list(edges)}; expected increasing numbers")
         return self
 
     @model_validator(mode="after")

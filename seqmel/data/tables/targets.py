@@ -7,13 +7,27 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, StrictBool, StrictFloat, StrictInt, StrictStr
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    field_validator,
+    model_serializer,
+)
 
 from seqmel.core.errors import InputError, SchemaError, shown
 from seqmel.core.linear_models import softmax
+from seqmel.data.schema import dump_without
 from seqmel.data.tables.labels import Task, check_classes, recognise_task, to_quantities
+from seqmel.data.tables.survival import time_edges
 
-__all__ = ["LARGEST_LINK", "QuantityLoss", "Target", "Targets", "check_names"]
+__all__ = ["LARGEST_LINK", "QuantityLoss", "Target", "TargetTask", "Targets", "check_names"]
+
+TargetTask: TypeAlias = Task | Literal["survival"]
+"""The task of a target, see `Target.of`."""
 
 QuantityLoss: TypeAlias = Literal["auto", "squared", "log", "poisson", "tweedie", "quantile"]
 
@@ -34,7 +48,7 @@ class _Data(BaseModel):
 
 
 class Target(_Data):
-    """A column to predict: a class or a quantity.
+    """A column to predict: a class, a quantity or the time to an event.
 
     Attributes:
         name: the column of the labels.
@@ -48,6 +62,7 @@ class Target(_Data):
             mean, and the head gives the logarithm of the prediction.
         quantile: what a quantity with the loss "quantile" is predicted by.
         temperature: divisor of the class logits before the softmax; 1 if not calibrated.
+        edges: upper bounds of the bins of the time to an event; empty for other targets.
     """
 
     name: str
@@ -59,23 +74,39 @@ class Target(_Data):
     loss: Literal["squared", "poisson", "tweedie", "quantile"] = "squared"
     quantile: float = 0.5
     temperature: float = 1.0
+    edges: tuple[float, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _dump(self, dump: Any) -> dict[str, Any]:
+        return dump_without(dump, self, "edges")
+
+    @field_validator("edges")
+    @classmethod
+    def _increase(cls, edges: tuple[float, ...]) -> tuple[float, ...]:
+        if not (np.isfinite(edges).all() and (np.diff((0.0, *edges)) > 0).all()):
+            raise ValueError("edges are not increasing numbers above 0")
+        return edges
 
     @classmethod
     def of(
         cls,
         y: pd.Series[Any],
-        task: Task = "auto",
+        task: TargetTask = "auto",
         *,
         loss: QuantityLoss = "auto",
         quantile: float | None = None,
+        edges: tuple[float, ...] | None = None,
     ) -> Target:
         """Create the target for these labels.
 
         Args:
-            y: the labels of the training clients, named as their column.
-            task: "classification", "regression", or "auto", which infers it.
+            y: the labels of the training clients, named as their column. Times to an event are
+                signed, see `signed_times`.
+            task: "classification", "regression", "survival" for times to an event, or "auto", which
+                infers classes and quantities.
             loss: the loss if it is a quantity; "auto" takes "log" for a heavy tail, else "squared".
             quantile: the quantile of the loss "quantile"; None is the median.
+            edges: upper bounds of the bins of the time to an event; None chooses them.
 
         Returns:
             The target, fitted on the labels.
@@ -84,6 +115,9 @@ class Target(_Data):
             InputError: there is one class only, too many classes, a constant, or text where a
                 quantity was requested, or a negative quantity does not fit the loss.
         """
+        if task == "survival":
+            found = time_edges(y.to_numpy(np.float64)) if edges is None else edges
+            return cls(name=str(y.name), edges=found)
         if (recognise_task(y) if task == "auto" else task) == "regression":
             return cls._quantity(str(y.name), to_quantities(y), loss, quantile)
         check_classes(y)
@@ -124,22 +158,31 @@ class Target(_Data):
         return self.loss in ("poisson", "tweedie")
 
     @property
-    def task(self) -> Task:
-        """The task: "classification" or "regression"."""
+    def task(self) -> TargetTask:
+        """The task: "classification", "regression" or "survival"."""
+        if self.edges:
+            return "survival"
         return "classification" if self.classes else "regression"
 
     @property
     def size(self) -> int:
-        """Number of outputs of the head: one per class, or one for a quantity."""
-        return len(self.classes) or 1
+        """Number of outputs of the head: one per class or bin of time, or one for a quantity."""
+        return len(self.classes) or len(self.edges) or 1
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the prediction columns: `gender=F`, `gender=M` and `gender`, or only `age`."""
-        return (*(f"{self.name}={value}" for value in self.classes), self.name)
+        """Names of the prediction columns.
+
+        `gender=F`, `gender=M` and `gender`, only `age`, or `churn>30`, `churn>60` and `churn`.
+        """
+        chances = (f"{self.name}={value}" for value in self.classes)
+        later = (f"{self.name}>{edge:g}" for edge in self.edges)
+        return (*chances, *later, self.name)
 
     def encode(self, y: pd.Series[Any]) -> npt.NDArray[np.float32]:
-        """Return (clients,) class codes or standardised quantities."""
+        """Return (clients,) class codes, standardised quantities or signed times."""
+        if self.edges:
+            return y.to_numpy(np.float32)
         if not self.classes:
             numbers = y.to_numpy(np.float64)
             numbers = np.log1p(numbers.clip(min=0)) if self.log else numbers
@@ -150,6 +193,16 @@ class Target(_Data):
         """Return (clients, classes) probabilities from (clients, size) outputs of the head."""
         return softmax(outputs / self.temperature)
 
+    def survival(self, outputs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return (clients, bins) probabilities that the event comes after each bound."""
+        return np.asarray(np.exp(-np.logaddexp(0, outputs).cumsum(axis=1)))
+
+    def chances(self, outputs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return (clients, K) what the first K of `columns` hold; a quantity has none."""
+        if self.edges:
+            return self.survival(outputs)
+        return self.probabilities(outputs) if self.classes else outputs[:, :0]
+
     def quantities(self, standardised: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
         """Return (clients,) quantities in their original unit: the inverse of `encode`."""
         numbers = standardised.astype(np.float64) * self.scale + self.center
@@ -158,13 +211,35 @@ class Target(_Data):
     def predicted(self, outputs: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
         """Return (clients,) predictions from (clients, size) outputs of the head.
 
-        They are the most likely class, or the quantity in its original unit.
+        They are the most likely class, the quantity in its original unit, or the median time to the
+        event, which is NaN where it is beyond the last bin.
         """
+        if self.edges:
+            return _medians(self.survival(outputs), np.array((0.0, *self.edges)))
         if self.has_log_link:
             return np.asarray(np.exp(outputs[:, 0].clip(max=LARGEST_LINK)) * self.scale)
         if not self.classes:
             return np.asarray(self.quantities(outputs[:, 0]) * self.factor)
         return np.asarray(np.asarray(self.classes)[outputs.argmax(axis=1)])
+
+
+def _medians(
+    survival: npt.NDArray[np.float64], edges: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return (clients,) median times. The hazard is constant within a bin.
+
+    Args:
+        survival: (clients, bins) probabilities of surviving each bin.
+        edges: (bins + 1,) bounds of the bins.
+    """
+    log = np.log(np.maximum(np.column_stack([np.ones(len(survival)), survival]), 1e-300))
+    place = (survival > 0.5).sum(axis=1)
+    inside = place.clip(max=survival.shape[1] - 1)
+    rows = np.arange(len(survival))
+    above, below = log[rows, inside], log[rows, inside + 1]
+    part = (above - np.log(0.5)) / np.maximum(above - below, 1e-300)
+    found = edges[inside] + part.clip(0, 1) * (edges[inside + 1] - edges[inside])
+    return np.where(place == survival.shape[1], np.nan, found)
 
 
 def _has_heavy_tail(numbers: npt.NDArray[np.float64]) -> bool:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel
@@ -23,8 +23,9 @@ from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sequences.prepared import PreparedSequences
 from seqmel.data.sources.reading import Events, is_paths, paths_label
 from seqmel.data.tables.facts import Facts, check_no_target, read_facts
-from seqmel.data.tables.labels import Table, Task, id_positions, likely_client, read_labels
-from seqmel.data.tables.targets import Target, check_names
+from seqmel.data.tables.labels import Table, id_positions, likely_client, read_labels
+from seqmel.data.tables.survival import observed_times, signed_times
+from seqmel.data.tables.targets import Target, TargetTask, check_names
 from seqmel.model import AnyModel, TrainedModel, as_model, save_model
 from seqmel.training.run import already_trained, prepared_in, unfinished_run
 
@@ -47,10 +48,12 @@ def finetune(
     output: str | Path,
     *,
     targets: Sequence[str],
-    task: Task = "auto",
+    task: TargetTask = "auto",
+    observed: str | None = None,
     weight: str | None = None,
     client: str | None = None,
     time_column: str | None = None,
+    per: Literal["client", "event"] = "client",
     facts: Table | None = None,
     fact_columns: Sequence[str] | None = None,
     config: Config | Mapping[str, Any] | None = None,
@@ -69,13 +72,18 @@ def finetune(
         output: The model folder to write.
         targets: The columns to predict: classes or quantities. Several are trained together.
         task: The task of all targets. "auto" takes numbers with more than 20 distinct values as
-            quantities, and all else as classes.
+            quantities, and all else as classes. "survival" takes times to an event, which may be
+            censored.
+        observed: With the task "survival", the column of the labels that says whether the event was
+            observed; a time without is censored. None takes TARGET_observed of each target.
         weight: A column of the labels with the weight of each row.
         client: The client column of the labels. None uses the name of the events' client column if
             the labels have it, else recognises it by name.
         time_column: The column of the labels with the moment of each row, written like the times of
             the events. Each history is cut strictly before its moment: an event at the moment is
             left out.
+        per: "event" for labels of events, whose times are in `time_column`. Each history then ends
+            with its event, which is included, as in `predict --per event`.
         facts: A table with one row per client: numbers, text, booleans and dates. Heads learn from
             them together with the vector, and predictions need them too. A client without a row has
             nulls.
@@ -105,10 +113,24 @@ def finetune(
         return output
     check_output(output, overwrite=overwrite, folder=True, reads=(events, labels, facts))
     _check_targets(targets)
+    if per == "event" and time_column is None:
+        raise ConfigError(
+            "Labels per event need the times of the events: --time-column COLUMN (time_column=)."
+        )
     client = client or config.schema.client
     client = client or (likely_client(labels, model.schema.client) if model else None)
     keys: dict[str, Any] = {"client": client, "time_column": time_column}
     series = {name: read_labels(labels, name, **keys) for name in targets}
+    if task == "survival":
+        series = {
+            name: signed_times(y, _observed(labels, y, observed, **keys))
+            for name, y in series.items()
+        }
+    elif observed is not None:
+        raise ConfigError(
+            f"observed (--observed) belongs to the task survival; found {task}. Leave it out, or "
+            "set --task survival."
+        )
     _check_has_quantity([_learnable(y, task, config) for y in series.values()], config)
     weights = (
         read_labels(labels, weight, options=("--client", "--weight"), **keys) if weight else None
@@ -117,7 +139,8 @@ def finetune(
     if facts is not None:
         likely = client or (model.schema.client if model else None)
         known = read_facts(facts, fact_columns, likely=likely)
-        check_no_target(known, [*targets, *filter(None, (weight, time_column))])
+        ends = [observed or f"{name}_observed" for name in targets] if task == "survival" else []
+        check_no_target(known, [*targets, *ends, *filter(None, (weight, time_column))])
     elif fact_columns is not None:
         raise ConfigError("fact_columns (--fact-column) belong to facts (--facts). Give both.")
     wanted = {
@@ -125,6 +148,8 @@ def finetune(
         "model": model.fingerprint() if model else None,
         "labels": _label_fingerprints(series, weights, task),
     }
+    if per == "event":
+        wanted["per"] = per
     if known is not None:
         wanted["facts"] = _fact_fingerprint(known)
     with unfinished_run(output, wanted, events, resume=resume, overwrite=overwrite) as work:
@@ -133,7 +158,9 @@ def finetune(
         if time_column is not None:
             rows = functools.reduce(pd.Index.union, [y.index for y in series.values()])
             label = paths_label(labels) if is_paths(labels) else "the labels"
-            samples = samples_at(rows, prepared.sequences, prepared.schema, label)
+            samples = samples_at(
+                rows, prepared.sequences, prepared.schema, label, per_event=per == "event"
+            )
         made = finetuned_model(
             model,
             prepared,
@@ -159,7 +186,7 @@ def finetuned_model(
     samples: Samples | None = None,
     weights: pd.Series[Any] | None = None,
     facts: pd.DataFrame | None = None,
-    task: Task = "auto",
+    task: TargetTask = "auto",
     config: Config | Mapping[str, Any] | None = None,
     checkpoints: Path | None = None,
     progress: Reporting = None,
@@ -170,7 +197,7 @@ def finetuned_model(
         model: See `finetune`.
         prepared: Sequences with their schema and vocabulary, which are the model's if there is one.
         labels: Target -> labels indexed by client id, or by the keys of the samples. A null is a
-            missing label.
+            missing label. Times to an event are signed, see `signed_times`.
         samples: The clients and moments to learn from. None takes each client once, with all its
             events.
         weights: Weights, indexed like the labels.
@@ -363,13 +390,28 @@ def _check_targets(targets: Sequence[str]) -> None:
         )
 
 
-def _learnable(y: pd.Series[Any], task: Task, config: Config) -> Target:
+def _observed(
+    labels: Table, y: pd.Series[Any], observed: str | None, **keys: Any
+) -> pd.Series[Any]:
+    """Return whether each event was observed."""
+    column = observed or f"{y.name}_observed"
+    return read_labels(labels, column, options=("--client", "--observed"), **keys)
+
+
+def _learnable(y: pd.Series[Any], task: TargetTask, config: Config) -> Target:
     """Return the target. Refuses labels that cannot be learnt before any event is read.
 
     Fewer clients can remain later, but not more.
     """
     options = config.finetuning
-    target = Target.of(y, task, loss=options.quantity_loss, quantile=options.quantile)
+    target = Target.of(
+        y, task, loss=options.quantity_loss, quantile=options.quantile, edges=options.time_edges
+    )
+    if options.time_edges is not None and not target.edges:
+        raise ConfigError(
+            f"time_edges are for the task survival; {y.name} has the task {target.task}. Leave "
+            "them out, or set --task survival."
+        )
     if target.classes and y.is_unique:
         raise InputError(
             f"The target {y.name!r} has another class for each of {len(y):,} clients, such as "
@@ -381,10 +423,11 @@ def _learnable(y: pd.Series[Any], task: Task, config: Config) -> Target:
 
 def _check_has_quantity(targets: Sequence[Target], config: Config) -> None:
     loss = config.finetuning.quantity_loss
-    if loss != "auto" and all(target.classes for target in targets):
+    if loss != "auto" and all(target.task != "regression" for target in targets):
         names = shown([target.name for target in targets])
+        has = "times to an event" if targets[0].edges else "classes"
         raise ConfigError(
-            f"quantity_loss {loss} is for quantities; {names} has classes. "
+            f"quantity_loss {loss} is for quantities; {names} has {has}. "
             "Leave it out, or take numbers as quantities (--task regression)."
         )
 
@@ -413,6 +456,14 @@ def _fact_fingerprint(facts: pd.DataFrame) -> str:
 def _contents(labelled: Labelled, column: int) -> str:
     target = labelled.targets[column]
     known = labelled.known(column)
+    if target.edges:
+        times, happened = observed_times(labelled.values[known, column].numpy())
+        bins = f"{len(target.edges)} bin{'s' if len(target.edges) > 1 else ''}"
+        return (
+            f"{len(known):,} {labelled.unit} with a time, {int(happened.sum()):,} of them with an "
+            f"event, the others censored; {bins} up to {target.edges[-1]:g}, longest time "
+            f"{times.max():g}"
+        )
     if not target.classes:
         quantity = f"{len(known):,} {labelled.unit} with a quantity"
         if target.has_log_link:
@@ -428,7 +479,7 @@ def _contents(labelled: Labelled, column: int) -> str:
 
 
 def _label_fingerprints(
-    series: Mapping[str, pd.Series[Any]], weights: pd.Series[Any] | None, task: Task
+    series: Mapping[str, pd.Series[Any]], weights: pd.Series[Any] | None, task: TargetTask
 ) -> dict[str, Any]:
     """Return fingerprints of the labels."""
     columns = {**series} | ({} if weights is None else {"the weights": weights})

@@ -21,6 +21,7 @@ from seqmel.nn.heads import Heads
 from seqmel.nn.joint_heads import JointHeads
 from seqmel.training.finetuning.labelled import Labelled
 from seqmel.training.finetuning.quantity_losses import quantity_losses
+from seqmel.training.finetuning.survival import survival_losses, survival_metrics
 
 __all__ = ["HeldOut", "calibrate", "label_loss", "label_metrics", "target_losses", "unbiased"]
 
@@ -36,7 +37,7 @@ def label_loss(
     *,
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """Mean over targets of cross-entropy for classes, and of the target's loss for quantities.
+    """Mean over targets of cross-entropy for classes, and of the loss of quantities and times.
 
     Args:
         outputs: Outputs of the heads: (B, size) for each target.
@@ -74,6 +75,8 @@ def target_losses(
     label_smoothing: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Return the weights and the losses of one target, (B,) each; see `label_loss`."""
+    if target.edges:
+        return weights, survival_losses(out, values, target)
     if not target.classes:
         return weights, quantity_losses(out[:, 0], values, target)
     code = values.long()
@@ -87,6 +90,7 @@ def label_metrics(outputs: Sequence[Tensor], labelled: Labelled) -> dict[str, fl
     These are accuracy, AUROC (one against the rest) and log-loss of classes, and R2 and RMSE (in
     the unit of the target) of quantities. A quantile has its mean pinball loss, D2 (one minus its
     ratio to that of the best constant) and the fraction of labels below the prediction instead.
+    Times to an event have concordance and calibration, see `survival_metrics`.
     With several targets each name begins with its target.
     AUROC is omitted if these clients lack a class. All metrics are omitted if there are no clients.
     """
@@ -96,7 +100,10 @@ def label_metrics(outputs: Sequence[Tensor], labelled: Labelled) -> dict[str, fl
         if len(known):
             numbers = out[known].double().numpy()
             values = labelled.values[known, column].numpy()
-            metrics = _class_metrics if target.classes else _quantity_metrics
+            metrics = {
+                "classification": _class_metrics,
+                "survival": survival_metrics,
+            }.get(target.task, _quantity_metrics)
             prefix = f"{target.name} " if len(labelled.targets) > 1 else ""
             found |= {
                 prefix + name: value for name, value in metrics(target, numbers, values).items()

@@ -17,8 +17,8 @@ from seqmel.core.errors import InputError, TrainingError
 from seqmel.core.random_streams import Stream, generator
 from seqmel.data.sequences.batch import SequenceBatch, to_device_async
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
-from seqmel.data.tables.labels import Task, locate_ids
-from seqmel.data.tables.targets import Target
+from seqmel.data.tables.labels import locate_ids
+from seqmel.data.tables.targets import Target, TargetTask
 from seqmel.training.finetuning.samples import Samples
 
 __all__ = ["Labelled", "LabelledBatch", "LabelledBatches", "class_weights", "hold_out", "label"]
@@ -123,7 +123,7 @@ def label(
     labels: Mapping[str, pd.Series[Any]],
     *,
     weights: pd.Series[Any] | None = None,
-    task: Task = "auto",
+    task: TargetTask = "auto",
     samples: Samples | None = None,
     options: FinetuningOptions | None = None,
 ) -> Labelled:
@@ -164,7 +164,15 @@ def label(
         counts = counts[counted]
         if not len(y):
             raise InputError(f"No client with a label of {name!r} has a weight above zero.")
-        targets.append(Target.of(y, task, loss=options.quantity_loss, quantile=options.quantile))
+        targets.append(
+            Target.of(
+                y,
+                task,
+                loss=options.quantity_loss,
+                quantile=options.quantile,
+                edges=options.time_edges,
+            )
+        )
         values[at, column] = torch.from_numpy(targets[-1].encode(y))
         known[at, column] = torch.from_numpy(counts).float()
     rows = (known > 0).any(1).nonzero()[:, 0]

@@ -17,6 +17,7 @@ from seqmel.data.tables.targets import Target
 from seqmel.nn.heads import Heads
 from seqmel.training.finetuning.labelled import Labelled
 from seqmel.training.finetuning.quantity_losses import quantity_losses
+from seqmel.training.finetuning.survival import survival_losses
 
 __all__ = ["solve_heads"]
 
@@ -49,7 +50,7 @@ def solve_heads(heads: Heads, vectors: Tensor, labelled: Labelled, *, seed: int)
         groups = None if labelled.owners is None else labelled.owners[known].numpy()
         if target.classes:
             weight, bias = logistic(x, y.astype(np.int64), w, target.size, seed, groups)
-        elif target.loss == "squared":
+        elif target.loss == "squared" and not target.edges:
             weight, bias = ridge(x, y, w, groups)
         else:
             weight, bias = _minimise_loss(target, x, y, w, seed, groups)
@@ -67,7 +68,10 @@ def _minimise_loss(
     seed: int,
     groups: Groups | None,
 ) -> tuple[Floats, Floats]:
-    """Fit a quantity by its own loss. The penalty is chosen by the loss over folds of clients.
+    """Fit a quantity or time by its own loss. The penalty is chosen over folds of clients.
+
+    The bins of a time have a bias each and share their weights, as proportional odds do: bins with
+    few events are fitted as well.
 
     Args:
         target: Names the loss.
@@ -78,7 +82,7 @@ def _minimise_loss(
         groups: (L,) codes of the clients, if they have several rows.
 
     Returns:
-        Weights (1, D) and bias (1,).
+        Weights (size, D) and bias (size,).
     """
     parts = torch.from_numpy(x).double(), torch.from_numpy(y).double(), torch.from_numpy(w)
     penalty = _PENALTIES[0]
@@ -89,7 +93,16 @@ def _minimise_loss(
         fold = torch.from_numpy(spread_folds(by_owner, count, seed)[owner])
         penalty = _best_penalty(target, parts, fold, count)
     solution = _solve(target, *parts, penalty)
-    return solution[:-1].numpy()[None], solution[-1:].numpy()
+    weight, bias = solution[: x.shape[1]], solution[x.shape[1] :]
+    return weight.expand(target.size, -1).numpy(), bias.numpy()
+
+
+def _losses(target: Target, x: Tensor, y: Tensor, solution: Tensor) -> Tensor:
+    """Return (N,) losses of (D + size,) weights and biases."""
+    weight, bias = solution[: x.shape[1]], solution[x.shape[1] :]
+    if target.edges:
+        return survival_losses((x @ weight)[:, None] + bias, y, target)
+    return quantity_losses(x @ weight + bias, y, target)
 
 
 def _best_penalty(
@@ -104,8 +117,7 @@ def _best_penalty(
             train = fold != held
             test = fold == held
             solved = _solve(target, x[train], y[train], w[train], penalty, starts[held])
-            out = x[test] @ solved[:-1] + solved[-1]
-            loss[test] = w[test] * quantity_losses(out, y[test], target)
+            loss[test] = w[test] * _losses(target, x[test], y[test], solved)
             starts[held] = solved
         losses.append(float(loss.mean()))
         best = int(np.argmin(losses))
@@ -117,8 +129,9 @@ def _best_penalty(
 def _solve(
     target: Target, x: Tensor, y: Tensor, w: Tensor, penalty: float, start: Tensor | None = None
 ) -> Tensor:
-    """Return (D + 1,) weights and bias of the lowest penalised loss."""
-    solution = torch.zeros(x.shape[1] + 1, dtype=x.dtype) if start is None else start.clone()
+    """Return (D + size,) weights and biases of the lowest penalised loss."""
+    size = x.shape[1] + target.size
+    solution = torch.zeros(size, dtype=x.dtype) if start is None else start.clone()
     solution.requires_grad_(True)
     search = torch.optim.LBFGS(
         [solution], max_iter=_ITERATIONS, tolerance_grad=1e-6, line_search_fn="strong_wolfe"
@@ -126,9 +139,8 @@ def _solve(
 
     def closure() -> Tensor:
         search.zero_grad()
-        out = x @ solution[:-1] + solution[-1]
-        loss = (w * quantity_losses(out, y, target)).sum() / len(y)
-        loss = loss + penalty / 2 * solution[:-1].square().sum() / len(y)
+        loss = (w * _losses(target, x, y, solution)).sum() / len(y)
+        loss = loss + penalty / 2 * solution[: x.shape[1]].square().sum() / len(y)
         loss.backward()
         return loss
 

@@ -1,7 +1,8 @@
 """What fine-tuning learns from: one sample per client, or one per client and moment.
 
 A sample at a moment is the client's events strictly before it. Its vector is the one that
-`embed --as-of` computes: both cut the same sequences by `EncodedSequences.as_of`.
+`embed --as-of` computes: both cut the same sequences by `EncodedSequences.as_of`. A sample of an
+event has the event too, as a row of `embed --per event`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Samples:
         keys: (R,) what labels are joined by: client ids, or client ids and moments.
         clients: (R,) int64, positions in the sequences.
         moments: (R,) int64, microseconds. None takes all events of each client.
+        per_event: Whether each sample is of an event; its moment is a microsecond after it.
         owners: (R,) int64, codes of the clients. Samples of one client are never in both the
             training and the validation split.
     """
@@ -41,6 +43,7 @@ class Samples:
     clients: Tensor
     moments: Tensor | None = None
     owners: Tensor | None = None
+    per_event: bool = False
 
     @classmethod
     def of_clients(cls, sequences: EncodedSequences) -> Samples:
@@ -63,9 +66,12 @@ class Samples:
 
         Raises:
             InputError: No sample has an event before its moment, or all moments are further after
-                the last event than the first event is before it.
+                the last event than the first event is before it, or no sample is of an event.
         """
         if self.moments is None:
+            return
+        if self.per_event:
+            self._report_events(sequences, progress)
             return
         empty = int((sequences.events_before(self.clients, self.moments) == 0).sum())
         first, last = sequences.time_range() or (0, 0)
@@ -94,9 +100,30 @@ class Samples:
                 f"moment is {_words(int(self.moments.max()))})"
             )
 
+    def _report_events(self, sequences: EncodedSequences, progress: Progress) -> None:
+        assert self.moments is not None, "events have moments"
+        with_event = sequences.events_before(self.clients, self.moments)
+        missing = int((with_event == sequences.events_before(self.clients, self.moments - 1)).sum())
+        if missing == len(self.moments):
+            raise InputError(
+                "No label is at the time of an event of its client. Labels per event have the time "
+                "of their event; leave --per out (per=) for labels at other moments."
+            )
+        owners = self.clients if self.owners is None else self.owners
+        without = f"; {missing:,} are at no event of their client" if missing else ""
+        progress.say(
+            f"{len(self.moments):,} events of {len(owners.unique()):,} clients: each history ends "
+            f"with its event, which is included{without}"
+        )
+
 
 def samples_at(
-    rows: pd.Index[Any], sequences: EncodedSequences, schema: EventSchema, label: str
+    rows: pd.Index[Any],
+    sequences: EncodedSequences,
+    schema: EventSchema,
+    label: str,
+    *,
+    per_event: bool = False,
 ) -> Samples:
     """Find the samples of clients and moments.
 
@@ -106,6 +133,7 @@ def samples_at(
         sequences: The sequences of all clients.
         schema: The schema of the events.
         label: The name of the rows in messages.
+        per_event: Whether the moments are those of events, which are included.
 
     Returns:
         The samples of the clients that have events, in the order of their first row.
@@ -132,7 +160,8 @@ def samples_at(
     ]
     found = place >= 0
     clients = torch.from_numpy(place[found].astype(np.int64))
-    return Samples(rows[found], clients, torch.from_numpy(moments[found]), clients)
+    cuts = torch.from_numpy(moments[found]) + int(per_event)
+    return Samples(rows[found], clients, cuts, clients, per_event)
 
 
 def _words(time_us: int) -> str:
