@@ -21,6 +21,10 @@ SAYS: dict[str, str] = {
         r"columns: source, mcc, shops\.city, shops\.amount, orders\.total\n"
         r"120 clients x \d+ numbers\n"
     ),
+    "bank": (
+        r"\d+ labels; the highest of 150 scores is 0\.\d\d\ncolumn\n"
+        r"age .*\ncards\.amount .*\n(\S+ +-?0\.\d\d\n)+"
+    ),
     "from_lifestream": r"120 clients x 67 numbers\n",
     "hive_partitions": r"client client_id, time event_time; left out: \{'month': .*, 'year': .*\}\n"
     r"EventSequences\(120 clients, [\d,]+ events: client_id, event_time, mcc, amount, city, "
@@ -36,6 +40,7 @@ LEAVES: dict[str, list[str]] = {
     "quickstart": ["events.parquet", "clients.parquet", "model/config.json", "embeddings.parquet"],
     "few_labels": ["older-model/config.json"],
     "several_tables": ["model/config.json"],
+    "bank": ["model/config.json"],
     "from_lifestream": ["model/config.json", "ptls.parquet"],
     "hive_partitions": ["model/config.json", "autumn.parquet"],
     "nightly_scoring": [
