@@ -65,6 +65,7 @@ __all__ = [
     "vectors_as_of",
 ]
 
+_MEDS_TIME = "prediction_time"
 _ROWS = 65_536
 
 
@@ -95,7 +96,8 @@ def read_moments(
 ) -> Moments:
     """Read a table of clients and times.
 
-    Its columns are named as the client and time columns of the events; others are ignored.
+    Its columns are named as the client and time columns of the events; others are ignored. In the
+    labels of a MEDS data set the time is `prediction_time`.
 
     Args:
         moments: a path or a table, see `open_events`.
@@ -113,19 +115,20 @@ def read_moments(
     """
     source = open_events(moments, client=schema.client, **resources)
     source = source if label is None else dataclasses.replace(source, label=label)
+    of_meds = schema.client == "subject_id" and schema.time not in source.columns
     rows_schema = EventSchema(
         client=schema.client,
-        time=schema.time,
+        time=_MEDS_TIME if of_meds and _MEDS_TIME in source.columns else schema.time,
         time_unit=schema.time_unit,
         time_format=schema.time_format,
     )
     check_columns(source, rows_schema)
-    if source.columns[schema.time] == "VARCHAR" and rows_schema.time_kind == "timestamp":
-        found = infer_time_format(source, schema.time, option="or write them as 2024-01-31")
+    if source.columns[rows_schema.time] == "VARCHAR" and rows_schema.time_kind == "timestamp":
+        found = infer_time_format(source, rows_schema.time, option="or write them as 2024-01-31")
         rows_schema = rows_schema.model_copy(update={"time_format": found})
     _check_rows(source, rows_schema)
     client = ident(schema.client)
-    time = ident(schema.time)
+    time = ident(rows_schema.time)
     read = source.stream(
         f"SELECT {client}, {time}, {time_sql(source, rows_schema)} FROM events ORDER BY {ROW}",
         _ROWS,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,7 +14,10 @@ from small import card_events
 from seqmel.core.errors import InputError, SchemaError
 from seqmel.data.fitting.schema_inference import infer_schema
 from seqmel.data.kinds.registry import check_events
+from seqmel.data.schema import EventSchema
 from seqmel.data.sources.reading import event_files, open_events
+from seqmel.data.tables.facts import read_facts
+from seqmel.inference.as_of import read_moments
 
 EVENTS = card_events(6)
 
@@ -87,6 +92,48 @@ def test_rows_without_a_time_are_refused_where_the_columns_are_not_those_of_meds
     source = open_events(meds(tmp_path, ["subject_id", "time", "kind", "amount"]) / "data")
     with pytest.raises(InputError, match=r"2 events .* have no time"):
         check_events(source, infer_schema(source))
+
+
+def test_static_rows_of_meds_are_facts(tmp_path: Path) -> None:
+    time = pa.timestamp("us")
+    rows: list[tuple[int, str, float | None]] = [
+        (1, "GENDER//F", None), (2, "GENDER//M", None), (2, "RACE//B//C", None),
+        (2, "RACE//A", None), (1, "HEIGHT", 170.0), (1, "HEIGHT", 172.0), (3, "SMOKER", None),
+    ]  # fmt: skip
+    ids, codes, numbers = zip(*rows, strict=True)
+    static = pa.table(
+        {"subject_id": ids, "time": pa.nulls(len(rows), time), "code": codes,
+         "numeric_value": numbers}
+    )  # fmt: skip
+    visits = pa.table(
+        {"subject_id": [1], "time": pa.array([0], time), "code": ["X"], "numeric_value": [1.0]}
+    )
+    (tmp_path / "data" / "train").mkdir(parents=True)
+    (tmp_path / "metadata").mkdir()
+    (tmp_path / "metadata" / "dataset.json").write_text("{}")
+    whole = pa.concat_tables([static, visits])
+    pq.write_table(whole, tmp_path / "data" / "train" / "0.parquet")
+    expected = {
+        "GENDER": ["F", "M", None],
+        "HEIGHT": [171.0, None, None],
+        "RACE": [None, "A, B//C", None],
+        "SMOKER": [None, None, "true"],
+    }
+    for table in (str(tmp_path), whole, whole.to_pandas()):
+        found = read_facts(table)
+        assert found.index.tolist() == [1, 2, 3]
+        assert found["HEIGHT"].dtype == np.float64
+        assert found.astype(object).where(found.notna(), None).to_dict("list") == expected
+    with pytest.raises(InputError, match="MEDS data set without static facts"):
+        read_facts(visits)
+
+
+def test_labels_of_meds_have_their_time_in_prediction_time() -> None:
+    schema = EventSchema(client="subject_id", time="time")
+    rows = pd.DataFrame({"subject_id": [1], "prediction_time": [pd.Timestamp("2024-01-01")]})
+    found = read_moments(rows, schema)
+    assert found.table.column_names == ["subject_id", "time"]
+    assert found.time_us.tolist() == [pd.Timestamp("2024-01-01").value // 1000]
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv"])

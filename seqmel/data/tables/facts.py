@@ -25,6 +25,7 @@ from seqmel.core.units import DAY_US
 from seqmel.data.schema import UNNAMED_INDEX
 from seqmel.data.sources.source import ident, type_in_words
 from seqmel.data.tables.labels import Table, id_positions, open_features, plain_id, read_by_client
+from seqmel.data.tables.meds import static_facts
 
 __all__ = ["CategoryFact", "FactRows", "Facts", "NumberFact", "check_no_target", "read_facts"]
 
@@ -239,7 +240,8 @@ def read_facts(
     Dates become days since 1970, infinite numbers the largest finite ones. A null is NaN or None.
 
     Args:
-        table: a table with one row per client, or a DataFrame indexed by client id.
+        table: a table with one row per client, or a DataFrame indexed by client id. Of a MEDS data
+            set the static rows are read, see `static_facts`.
         columns: the columns to read. None reads all but the client column.
         client: the client column. None recognises it.
         likely: the client column if `client` is None and the table has it.
@@ -254,7 +256,8 @@ def read_facts(
         InputError: the table cannot be read or has no rows, or a client has no id or two rows.
     """
     _check_spelling(table)
-    source, client = open_features(table, client, likely)
+    static = static_facts(table)
+    source, client = open_features(table if static is None else static, client, likely)
     wanted = _wanted(source.columns, client, columns, known, source.label)
     kinds = {name: _kind(source.columns[name], name, source.label) for name in wanted}
     for fact in known.numbers if known is not None else ():
