@@ -425,6 +425,7 @@ class Model(TrainedModel):
         within: str,
         by: str | None = None,
         top: int = 10,
+        amount: str | None = None,
         as_of: str | dt.date | int | None = None,
         device: str = "auto",
         progress: Reporting = None,
@@ -441,6 +442,8 @@ class Model(TrainedModel):
             by: the categorical column that says of which kind an event is. None is the column
                 that events are pooled by, or the table of an event.
             top: number of its most frequent values that are kinds; the others are one.
+            amount: the numeric column that says of which amount an event is, such as "amount", to
+                forecast that of the next event too; None forecasts none.
             as_of: the moment of the forecast; None is the end of the events. No later event is
                 used.
             device: "auto", "cpu", "cuda", "cuda:1" or "mps".
@@ -452,7 +455,8 @@ class Model(TrainedModel):
             of the baselines in the latest horizon of the data.
 
         Raises:
-            ConfigError: an option is out of range, or `by` is no category of the model.
+            ConfigError: an option is out of range, `by` is no category of the model, or `amount` no
+                number.
             InputError: the events cannot be read, or span less than two horizons.
 
         Examples:
@@ -472,6 +476,7 @@ class Model(TrainedModel):
                 within=within,
                 by=by,
                 top=top,
+                amount=amount,
                 as_of=as_of,
                 device=device,
                 progress=progress,

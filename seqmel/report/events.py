@@ -229,15 +229,5 @@ def _quantiles_of(numbers: npt.NDArray[np.floating[Any]]) -> list[float]:
 
 def decoded(batch: SequenceBatch, column: str, scales: NumericScales) -> npt.NDArray[np.float64]:
     """Return (E,) original numbers. Clipped numbers stay clipped, missing ones are NaN."""
-    z = batch.columns[column].numpy().astype(np.float64)
-    if scales.by is None:
-        each = [scales.overall]
-        codes = np.zeros(len(z), np.int64)
-    else:
-        each = [scales.of_code(code) for code in range(len(scales.within))]
-        codes = batch.columns[scales.by].numpy()
-    unit = np.array([np.nan if s.log_unit is None else s.log_unit for s in each])[codes]
-    y = z * np.array([s.scale for s in each])[codes] + np.array([s.center for s in each])[codes]
-    logged = ~np.isnan(unit)
-    y[logged] = np.sign(y[logged]) * unit[logged] * np.expm1(np.abs(y[logged]))
-    return y
+    codes = None if scales.by is None else batch.columns[scales.by].numpy()
+    return scales.decode(batch.columns[column].numpy().astype(np.float64), codes)

@@ -7,8 +7,9 @@ horizon after it. Heads on these vectors are
     counts     a Poisson regression of the number of events, of all and of each kind
     time       which quarter of the horizon has the first event, or none (a discrete-time hazard)
     next kind  the kind of the first event, where there is one
+    amount     the median of a number of the first event, where it has one
 
-All see the client's own rates beside the vector, and counts and kinds begin at these rates. The
+All see the client's own rates beside the vector, and counts, kinds and amounts begin at these. The
 latest horizon is kept for scoring, by heads fitted on the earlier ones; the forecast itself is by
 heads fitted on all.
 """
@@ -31,13 +32,14 @@ from seqmel.core.errors import ConfigError, InputError, did_you_mean, shown
 from seqmel.core.linear_models import softmax
 from seqmel.core.progress import Progress, Reporting, as_progress
 from seqmel.core.units import DAY_US
+from seqmel.data.kinds.number import CLIP as NUMBER_CLIP
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sequences.prepared import is_prepared
 from seqmel.data.sources.checking import times_of
 from seqmel.data.sources.reading import Events
 from seqmel.data.sources.shard import places_in_shard
 from seqmel.data.tables.event_labels import duration_us
-from seqmel.data.vocabulary import FIRST
+from seqmel.data.vocabulary import FIRST, NumericScales
 from seqmel.inference.as_of import moment_us
 from seqmel.inference.embed import embed_sequences, open_events_for, sequence_chunks
 from seqmel.model import AnyModel, TrainedModel, as_model
@@ -68,10 +70,11 @@ class Forecast:
             within the horizon, and `count=KIND` of each kind; `any`, the probability of an event;
             `days_to_next`, the median time to it, NaN where `any` is below one half;
             `next=KIND`, the probability that the next event comes within the horizon and is of
-            this kind, and `next`, the most likely kind.
+            this kind, and `next`, the most likely kind. With an amount, `next_COLUMN` is the median
+            amount of the next event, if it has one.
         scores: one row per quantity: its loss by the forecast and by three baselines (the client's
             own rate, the last value, the global rate), and `calibration`, what was forecast of it
-            over what happened.
+            over what happened; of an amount, twice the fraction of the amounts below the forecast.
         moment: the time of the forecast, as text.
         rows: number of clients in the scored horizon.
     """
@@ -90,6 +93,7 @@ def forecast(
     within: str,
     by: str | None = None,
     top: int = 10,
+    amount: str | None = None,
     as_of: Any = None,
     device: str = "auto",
     progress: Reporting = None,
@@ -103,7 +107,7 @@ def forecast(
     horizon = duration_us(within, "within")
     if horizon <= 0:
         raise ConfigError(f"within is {within!r}. Expected a horizon longer than nothing.")
-    kinds = _Kinds.of(model, by, top)
+    kinds = _Kinds.of(model, by, top, amount)
     low, end = _extent(model, events, as_of)
     moments = [end - horizon * i for i in range(1, _WINDOWS + 1)]
     moments = [moment for moment in moments if moment > low]
@@ -121,6 +125,11 @@ def forecast(
                 f"Nothing to learn or to score in {words} of {within}: all clients have as many "
                 "events there. Give another horizon or more events."
             )
+        if amount is not None and np.isnan(rows.amount[part]).all():
+            raise InputError(
+                f"No first event in {words} of {within} has a number in {amount!r}. Name another "
+                "amount, or leave it out."
+            )
     with reporter.task("fit", 2, "fits", quiet=True) as task:
         earlier = _Heads.fit(rows.take(~latest))
         scores = _scores(earlier, rows.take(latest), kinds)
@@ -133,19 +142,31 @@ def forecast(
 
 @dataclass(frozen=True)
 class _Kinds:
-    """The kinds of events: the most frequent values of a category, and all others.
+    """The kinds of events: the most frequent values of a category, and all others; and an amount.
 
     Attributes:
         column: the category; None if there is none, with all events of one kind.
         names: the values, and "others" at the end, with a _ if a value is called so.
+        amount: the numeric column that is the amount of an event; None for no amount.
+        scales: its scales.
     """
 
     column: str | None
     names: tuple[str, ...]
+    amount: str | None = None
+    scales: NumericScales | None = None
 
     @classmethod
-    def of(cls, model: TrainedModel, by: str | None, top: int) -> _Kinds:
+    def of(cls, model: TrainedModel, by: str | None, top: int, amount: str | None = None) -> _Kinds:
         vocabulary = model.vocabulary
+        if amount is not None and amount not in vocabulary.numeric:
+            numbers = list(vocabulary.numeric)
+            raise ConfigError(
+                f"amount is {amount!r}, which is not a numeric column of the model."
+                f"{did_you_mean(amount, numbers)} Expected one of: "
+                f"{shown(numbers) or 'there is none'}."
+            )
+        scales = None if amount is None else vocabulary.numeric[amount]
         if by is not None and by not in vocabulary.categorical:
             known = list(vocabulary.categorical)
             raise ConfigError(
@@ -156,9 +177,9 @@ class _Kinds:
         if column is None:
             column = column_to_pool_by(model.config.category_mean, vocabulary)
         if column is None:
-            return cls(None, (_OTHERS,))
+            return cls(None, (_OTHERS,), amount, scales)
         values = vocabulary.categorical[column].values[:top]
-        return cls(column, (*values, _free(_OTHERS, values)))
+        return cls(column, (*values, _free(_OTHERS, values)), amount, scales)
 
     @property
     def none(self) -> str:
@@ -172,6 +193,22 @@ class _Kinds:
             return np.full(sequences.events, rest)
         codes = sequences.values(self.column, torch.arange(len(sequences))).long().numpy()
         return np.where((codes >= FIRST) & (codes < FIRST + rest), codes - FIRST, rest)
+
+    def amounts(self, sequences: EncodedSequences) -> Floats:
+        """Return (E,) the amount of each event on one scale for all; NaN if it has none."""
+        if self.amount is None or self.scales is None:
+            return np.full(sequences.events, np.nan)
+        everyone = torch.arange(len(sequences))
+        scaled = sequences.values(self.amount, everyone).double().numpy()
+        if self.scales.by is None:
+            return np.asarray(scaled)
+        codes = sequences.values(self.scales.by, everyone).long().numpy()
+        return self.scales.overall.encode(self.scales.decode(scaled, codes))
+
+    def original(self, scaled: Floats) -> Floats:
+        """Return amounts in their own unit."""
+        assert self.scales is not None, "there is an amount"
+        return NumericScales(overall=self.scales.overall).decode(scaled, None)
 
 
 def _free(name: str, taken: Sequence[str]) -> str:
@@ -218,6 +255,10 @@ class _Rows:
         windows: (R, S) number of events of each kind in the horizon after the moment.
         next_kind: (R,) kind of the first of these; -1 if there is none.
         part: (R,) the part of the horizon that it is in; `_PARTS` if there is none.
+        amount: (R,) amount of the first event after the moment; NaN if it or its amount is missing.
+        amount_sum: (R,) of the amounts before the moment.
+        amounts: (R,) number of these.
+        last_amount: (R,) the last of these, NaN if there is none.
     """
 
     client: npt.NDArray[np.int64]
@@ -231,6 +272,10 @@ class _Rows:
     windows: Floats
     next_kind: npt.NDArray[np.int64]
     part: npt.NDArray[np.int64]
+    amount: Floats
+    amount_sum: Floats
+    amounts: Floats
+    last_amount: Floats
 
     def __len__(self) -> int:
         return len(self.client)
@@ -281,6 +326,11 @@ def _at(
     follows = np.where(there, follows, 0)
     after = np.where(there, time[follows] - moment, horizon)
     inside = after < horizon
+    amount = kinds.amounts(sequences)
+    has = before & ~np.isnan(amount)
+    place = np.full(len(lengths), -1)
+    np.maximum.at(place, client[has], np.flatnonzero(has))
+    last_amount = np.where(place < 0, np.nan, np.append(amount, np.nan)[place])
     cut = sequences.as_of(torch.from_numpy(known), torch.full((len(known),), moment))
     return _Rows(
         client=known,
@@ -294,6 +344,10 @@ def _at(
         windows=counts(~before & (time < moment + horizon))[known],
         next_kind=np.where(inside, kind[follows], -1),
         part=np.where(inside, after * _PARTS // horizon, _PARTS),
+        amount=np.where(inside, amount[follows], np.nan),
+        amount_sum=np.bincount(client[has], amount[has], len(lengths)).astype(float)[known],
+        amounts=np.bincount(client[has], minlength=len(lengths)).astype(float)[known],
+        last_amount=last_amount[known],
     )
 
 
@@ -349,6 +403,7 @@ class _Usual:
         kinds: (S,) how often the next event is of each kind.
         after: (S, S) the same by the kind of the last event.
         again: (2,) how often there is an event, by whether there was one in the last horizon.
+        amount: median amount of the next event.
     """
 
     counts: Floats
@@ -356,6 +411,7 @@ class _Usual:
     kinds: Floats
     after: Floats
     again: Floats
+    amount: float
 
     @classmethod
     def of(cls, rows: _Rows) -> _Usual:
@@ -376,7 +432,16 @@ class _Usual:
             kinds / kinds.sum(),
             after / after.sum(1, keepdims=True),
             np.array(again),
+            0.0 if np.isnan(rows.amount).all() else float(np.nanmedian(rows.amount)),
         )
+
+    def own_amount(self, rows: _Rows) -> Floats:
+        """Return (R,) the mean of the client's own amounts and one usual amount."""
+        return (rows.amount_sum + self.amount) / (rows.amounts + 1)
+
+    def last_amount(self, rows: _Rows) -> Floats:
+        """Return (R,) the last amount, or the usual one."""
+        return np.where(np.isnan(rows.last_amount), self.amount, rows.last_amount)
 
     def own_rate(self, rows: _Rows) -> Floats:
         """Return (R, S) the client's own rate per horizon, with one horizon of the usual rate."""
@@ -397,11 +462,12 @@ class _Usual:
         return np.log(np.concatenate([own.sum(1, keepdims=True), own], axis=1))
 
     def inputs(self, rows: _Rows) -> Floats:
-        """Return (R, D + ...) vectors, logarithms of rates, and the own chance of an event."""
+        """Return (R, D) vectors, logarithms of rates, the own chance of an event, and amounts."""
         last = self.last_value(rows)
         last = np.log(np.concatenate([last.sum(1, keepdims=True), last], axis=1))
         chance = self.own_chance(rows)[:, None]
-        parts = [rows.vectors, self.log_rates(rows), last, chance]
+        amounts = np.stack([self.own_amount(rows), self.last_amount(rows)], axis=1)
+        parts = [rows.vectors, self.log_rates(rows), last, chance, amounts]
         return np.concatenate(parts, axis=1, dtype=np.float64)
 
 
@@ -424,12 +490,13 @@ class _Heads:
 
     Attributes:
         usual: what is usual in the rows that the heads are fitted on.
-        mean: (D,) of the inputs.
+        mean: (D,) of the inputs, the two amounts at the end.
         scale: (D,) of the inputs.
         most: (1 + S,) the largest counts that are forecast.
         counts: logarithms of the number of events: of all, then of each kind.
         parts: logits of the parts of the horizon, and of no event.
         kinds: logits of the kinds.
+        amount: the amount of the next event; None without amounts.
     """
 
     usual: _Usual
@@ -439,6 +506,7 @@ class _Heads:
     counts: _Head
     parts: _Head
     kinds: _Head
+    amount: _Head | None
 
     @classmethod
     def fit(cls, rows: _Rows, like: _Heads | None = None) -> _Heads:
@@ -453,7 +521,8 @@ class _Heads:
         mean = inputs.mean(0)
         scale = inputs.std(0)
         scale = np.where(scale > 1e-6, scale, 1.0)
-        x = _standardised(inputs, mean, scale)
+        whole = _standardised(inputs, mean, scale)
+        x = _without_amounts(whole)
         own = usual.log_rates(rows)
         counts = np.concatenate([rows.windows.sum(1, keepdims=True), rows.windows], axis=1)
         unit = np.maximum(counts.mean(0), 1e-6)
@@ -475,11 +544,24 @@ class _Heads:
                 None if like is None else like.kinds,
             ),
         )
-        return cls(usual, mean, scale, 2 * counts.max(0), *found)
+        has = ~np.isnan(rows.amount)
+        amount = None
+        if has.any():
+            given = (whole[has], rows.amount[has], usual.own_amount(rows)[has, None])
+            amount = _fit(_median_loss, given, held[has], None if like is None else like.amount)
+        return cls(usual, mean, scale, 2 * counts.max(0), *found, amount)
+
+    def amounts(self, rows: _Rows) -> Floats | None:
+        """Return (R,) median amounts of the next event, on the scale of all; None without."""
+        if self.amount is None:
+            return None
+        x = _standardised(self.usual.inputs(rows), self.mean, self.scale)
+        added = (x @ self.amount.weights.double().numpy())[:, 0]
+        return np.clip(self.usual.own_amount(rows) + added, -NUMBER_CLIP, NUMBER_CLIP)
 
     def __call__(self, rows: _Rows) -> tuple[Floats, Floats, Floats]:
         """Return (R, 1 + S) counts, (R, parts + 1) and (R, S) probabilities."""
-        x = _standardised(self.usual.inputs(rows), self.mean, self.scale)
+        x = _without_amounts(_standardised(self.usual.inputs(rows), self.mean, self.scale))
         own = self.usual.log_rates(rows)
         weights = [head.weights.double().numpy() for head in (self.counts, self.parts, self.kinds)]
         counts = np.exp((own + x @ weights[0]).clip(max=_LARGEST_LOG))
@@ -493,6 +575,11 @@ def _standardised(inputs: Floats, mean: Floats, scale: Floats) -> Floats:
     """Return (R, D + 1) inputs on their scale, and 1."""
     x = np.clip((inputs - mean) / scale, -_CLIP, _CLIP)
     return np.concatenate([x, np.ones((len(x), 1))], axis=1)
+
+
+def _without_amounts(x: Floats) -> Floats:
+    """Return the inputs without amounts, so that other forecasts are the same without them."""
+    return np.delete(x, (-3, -2), axis=1)
 
 
 def _fit(
@@ -560,6 +647,12 @@ def _poisson_loss(unit: Tensor) -> Loss:
 
 def _class_loss(out: Tensor, y: Tensor) -> Tensor:
     return torch.nn.functional.cross_entropy(out, y, reduction="none").unsqueeze(1)
+
+
+def _median_loss(out: Tensor, y: Tensor) -> Tensor:
+    """Return the absolute error, rounded off at zero; its lowest mean is at the median."""
+    smooth = torch.nn.functional.smooth_l1_loss
+    return smooth(out, y[:, None].expand_as(out), reduction="none", beta=0.05)
 
 
 # Scores
@@ -638,8 +731,31 @@ def _scores(heads: _Heads, latest: _Rows, kinds: _Kinds) -> pd.DataFrame:
                 "calibration": next_kinds[some].max(1).sum() / max((likely == y).sum(), 1e-12),
             }
         )
+    amounts = heads.amounts(latest)
+    if amounts is not None:
+        found.append(_amount_scores(usual, latest, kinds, amounts))
     table: pd.DataFrame = pd.DataFrame(found).set_index("quantity")
     return table
+
+
+def _amount_scores(usual: _Usual, latest: _Rows, kinds: _Kinds, forecast: Floats) -> dict[str, Any]:
+    """Return the mean absolute errors of the amount of the next event, in its unit."""
+    has = ~np.isnan(latest.amount)
+    actual = kinds.original(latest.amount[has])
+    by = {
+        "forecast": forecast,
+        "own rate": usual.own_amount(latest),
+        "last value": usual.last_amount(latest),
+        "global rate": np.full(len(latest), usual.amount),
+    }
+    errors = {name: np.abs(kinds.original(x[has]) - actual).mean() for name, x in by.items()}
+    below = (latest.amount[has] < forecast[has]).mean()
+    return {
+        "quantity": f"next {kinds.amount}, if any",
+        "loss": "absolute error",
+        **errors,
+        "calibration": 2 * below,
+    }
 
 
 # The forecast
@@ -662,12 +778,14 @@ def _forecast_all(
         for sequences in chunks:
             rows = _at(model, sequences, kinds, moment, horizon, device)
             ids = sequences.client_ids.take(pa.array(rows.client)).to_pandas()
-            found.append(
-                _table(pd.Index(ids, name=model.schema.client), *heads(rows), kinds, horizon)
-            )
+            table = _table(pd.Index(ids, name=model.schema.client), *heads(rows), kinds, horizon)
+            amounts = heads.amounts(rows)
+            if amounts is not None:
+                table[f"next_{kinds.amount}"] = kinds.original(amounts)
+            found.append(table)
             task.advance(len(sequences))
-    table: pd.DataFrame = pd.concat(found)
-    return table
+    joined: pd.DataFrame = pd.concat(found)
+    return joined
 
 
 def _table(

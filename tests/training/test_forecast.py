@@ -138,9 +138,41 @@ def test_many_clients_are_thinned_out_to_fit_heads(
     assert len(thinned.table) == 40
 
 
+def test_the_amount_of_the_next_event_is_forecast_beside_simple_ones() -> None:
+    random = np.random.default_rng(1)
+    usual = 10.0 * 3 ** (TABLE["client_id"] % 3)
+    amounts = usual * np.exp(random.normal(0, 0.1, len(TABLE)))
+    paid = TABLE.assign(paid=amounts.where(random.random(len(TABLE)) > 0.1).round(2))
+    model = seqmel.train(paid, config=tiny_config(encoder="none"))
+    found = model.forecast(paid, within="30d", amount="paid")
+    errors = found.scores.loc["next paid, if any"]
+    assert errors["forecast"] < 0.3 * errors["global rate"]
+    assert errors["own rate"] < 0.3 * errors["global rate"]
+    assert 0.5 < errors["calibration"] < 1.5
+    expected = 10.0 * 3 ** (found.table.index % 3)
+    np.testing.assert_allclose(found.table["next_paid"], expected, rtol=0.3)
+    plain = model.forecast(paid, within="30d")
+    pd.testing.assert_frame_equal(plain.table, found.table.drop(columns="next_paid"))
+    kinds = home._Kinds.of(model, "kind", 10, "paid")
+    encoded = sequences(paid, model.schema, model.vocabulary)
+    moment = pd.Timestamp("2023-05-01")
+    day_us = 86_400_000_000
+    rows = home._at(model, encoded, kinds, moment.value // 1000, 30 * day_us, torch.device("cpu"))
+    for i, client in enumerate(rows.client):
+        own = paid[paid["client_id"] == encoded.client_ids[int(client)].as_py()]
+        past = own.loc[own["event_time"] < moment, "paid"].dropna()
+        ahead = own.loc[own["event_time"] >= moment]
+        soon = ahead["event_time"] < moment + pd.Timedelta("30D")
+        wanted = ahead["paid"].iloc[0] if len(ahead) and soon.iloc[0] else np.nan
+        np.testing.assert_allclose(kinds.original(rows.amount[[i]]), [wanted], rtol=1e-4)
+        np.testing.assert_allclose(kinds.original(rows.last_amount[[i]]), past.iloc[-1:], rtol=1e-4)
+        assert rows.amounts[i] == len(past)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
+        ({"within": "30d", "amount": "kind"}, ConfigError, "not a numeric column of the model"),
         ({"within": "a month"}, ConfigError, "within cannot be 'a month'"),
         ({"within": "0d"}, ConfigError, "longer than nothing"),
         ({"within": "200d"}, InputError, "span less than two horizons of 200d"),

@@ -29,6 +29,10 @@ def forecast(
     top: Annotated[
         int, typer.Option(help="The most frequent values that are kinds; the others are one.")
     ] = 10,
+    amount: Annotated[
+        str | None,
+        typer.Option(help="Numeric column: forecast it for the next event too, such as amount."),
+    ] = None,
     as_of: Annotated[
         str | None,
         typer.Option(help="Moment of the forecast, such as 2024-01-31; the end by default."),
@@ -47,7 +51,13 @@ def forecast(
     check_parquet_name(output)
     tables = named_events(events)
     check_output(output, overwrite=overwrite, folder=False, reads=(tables,))
-    asked: dict[str, Any] = {"within": within, "by": by, "top": top, "as_of": as_of}
+    asked: dict[str, Any] = {
+        "within": within,
+        "by": by,
+        "top": top,
+        "amount": amount,
+        "as_of": as_of,
+    }
     given = {"model": model, "events": tables, "output": output, **asked}
     with logged(log, "forecast", given) as progress:
         found = load(model).forecast(

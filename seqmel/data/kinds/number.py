@@ -76,6 +76,13 @@ class NumericScale(Fitted):
     center: Finite
     scale: AboveZero
 
+    def encode(self, numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return (E,) numbers on this scale; NaN stays NaN."""
+        y = numbers
+        if self.log_unit is not None:
+            y = np.sign(y) * np.log1p(np.abs(y) / self.log_unit)
+        return np.asarray(np.clip((y - self.center) / self.scale, -CLIP, CLIP))
+
 
 class NumericScales(Fitted):
     """The scales of one numeric column.
@@ -101,6 +108,24 @@ class NumericScales(Fitted):
         if self.by is None:
             return [self.overall]
         return [self.of_code(code) for code in range(len(self.within))]
+
+    def decode(
+        self, scaled: npt.NDArray[np.float64], codes: npt.NDArray[np.int64] | None
+    ) -> npt.NDArray[np.float64]:
+        """Return (E,) original numbers. Clipped numbers stay clipped, missing ones are NaN.
+
+        Args:
+            scaled: (E,) numbers on their scale.
+            codes: (E,) codes of the column `by`; None without one.
+        """
+        each = self.rows
+        place = np.zeros(len(scaled), np.int64) if self.by is None or codes is None else codes
+        unit = np.array([np.nan if s.log_unit is None else s.log_unit for s in each])[place]
+        y = scaled * np.array([s.scale for s in each])[place]
+        y = y + np.array([s.center for s in each])[place]
+        logged = ~np.isnan(unit)
+        y[logged] = np.sign(y[logged]) * unit[logged] * np.expm1(np.abs(y[logged]))
+        return y
 
 
 class NumberKind(ColumnKind[NumericScales]):
