@@ -5,6 +5,8 @@ Roles are given, recognised by name, or inferred.
 
 from __future__ import annotations
 
+import datetime as dt
+import os
 import re
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal, TypeAlias
@@ -12,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     model_serializer,
@@ -159,6 +162,7 @@ class EventSchema(BaseModel):
             It is for numbers that are comparable only within a category (`value` by `parameter`).
         kinds: column -> its kind, for other kinds than these two; see `seqmel.data.kinds`.
         left_out: column -> the reason why the model does not see it.
+        holidays: public holidays in local time, in increasing order.
         source: the categorical column that names the table of an event; None for one table.
         sources: name -> one of several event tables; empty for one table.
 
@@ -182,12 +186,13 @@ class EventSchema(BaseModel):
     numeric_by: dict[str, str] = {}
     kinds: dict[str, str] = {}
     left_out: dict[str, str] = {}
+    holidays: tuple[dt.date, ...] = ()
     source: str | None = None
     sources: dict[SourceName, SourceSchema] = {}
 
     @model_serializer(mode="wrap")
     def _dump(self, dump: Any) -> dict[str, Any]:
-        return dump_without(dump, self, "time_zone", "kinds", "source", "sources")
+        return dump_without(dump, self, "time_zone", "kinds", "holidays", "source", "sources")
 
     @property
     def time_zones(self) -> tuple[str, ...]:
@@ -348,20 +353,28 @@ class SourceOptions(BaseModel):
         }
 
 
+def _path(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
 class SchemaOptions(SourceOptions):
     """The user's options for the columns: of one table, or of several in `sources`.
 
     With several tables, `client`, `time`, `time_unit`, `time_format`, `time_zone`, `decimal` and
     `ignore` are for all of them, and an option of a source goes before. `share` names columns that
     are one column in all tables that have them; other columns of equal name are separate.
+    `holidays` is for all tables: the path of a table of days, or the days.
     """
 
     share: tuple[str, ...] = ()
+    holidays: Annotated[
+        str | Annotated[tuple[dt.date, ...], Field(min_length=1)] | None, BeforeValidator(_path)
+    ] = None
     sources: dict[SourceName, SourceOptions] = {}
 
     @model_serializer(mode="wrap")
     def _dump(self, dump: Any) -> dict[str, Any]:
-        return dump_without(dump, self, "time_zone", "kinds", "share", "sources")
+        return dump_without(dump, self, "time_zone", "kinds", "share", "holidays", "sources")
 
     def for_source(self, name: str) -> SourceOptions:
         """Return the options of one of several tables."""

@@ -8,6 +8,7 @@ What is fitted of a column depends on its kind; see `seqmel.data.kinds`.
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
 from typing import Annotated, Any
 
 from pydantic import (
@@ -40,6 +41,9 @@ __all__ = [
 ]
 
 
+_FARTHEST_DAY = 4_000_000  # beyond any date
+
+
 class _Data(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -57,6 +61,7 @@ class TimeScale(_Data):
         time_zone: zone in which the calendar is read; None for UTC.
         zones: with several tables, the zone of each that has one, by its code, if they differ.
         zone_column: the category that names the table of an event, for `zones`.
+        holidays: public holidays in local time, as increasing days since 1970.
     """
 
     daily: bool
@@ -67,10 +72,19 @@ class TimeScale(_Data):
     time_zone: TimeZone | None = None
     zones: dict[Annotated[int, Field(ge=FIRST, lt=1_000)], TimeZone] = {}
     zone_column: str | None = None
+    holidays: tuple[int, ...] = ()
 
     @model_serializer(mode="wrap")
     def _dump(self, dump: Any) -> dict[str, Any]:
-        return dump_without(dump, self, "time_zone", "zones", "zone_column")
+        return dump_without(dump, self, "time_zone", "zones", "zone_column", "holidays")
+
+    @field_validator("holidays")
+    @classmethod
+    def _increase(cls, days: tuple[int, ...]) -> tuple[int, ...]:
+        increase = all(day < later for day, later in pairwise(days))
+        if not increase or any(abs(day) > _FARTHEST_DAY for day in days):
+            raise ValueError("holidays are not increasing days")
+        return days
 
 
 class SourceColumns(_Data):

@@ -121,6 +121,10 @@ def build(model: TrainedModel) -> onnx.ModelProto:
             f"An ONNX file holds models of categories and numbers; column {column!r} of this one "
             f"is {kind}. Train a model without it: schema.ignore."
         )
+    if model.vocabulary.time.holidays:
+        raise ModelError(
+            "An ONNX file holds models without holidays. Train a model without schema.holidays."
+        )
     if model.vocabulary.time.zones:
         raise ModelError(
             "An ONNX file has one time zone, and the tables of this model have several: "

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqmel.core.scatter import sort_by_index, take_rows
+from seqmel.core.units import DAY_US
 from seqmel.data.cycles import CYCLES, cycles_of
 from seqmel.data.kinds.base import RowSums
 from seqmel.data.local_time import LocalTime
@@ -23,6 +24,7 @@ from seqmel.nn.sources import Presence, SourceGaps
 __all__ = ["EventEncoder", "TimeFeatures", "scaled_gaps", "weighted_rows"]
 
 _SECOND_US = 1_000_000
+_YEAR = next(i for i, cycle in enumerate(CYCLES) if cycle.name == "year")
 
 
 def weighted_rows(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
@@ -60,11 +62,12 @@ def scaled_gaps(seconds: Tensor, scale: TimeScale) -> Tensor:
 
 
 class TimeFeatures(nn.Module):
-    """Features of the time of an event: cycles in local time, and the gap before it.
+    """Features of the time of an event: cycles in local time, holidays, and the gap before it.
 
     Cycles are used as far as the data shows them: the time of day unless all times are whole days,
     the day of the week from two weeks of data on, the day of the month from two months, the day of
-    the year from four hundred days.
+    the year from four hundred days. Holidays give three features: whether the day is one, and how
+    near the next and the last one are, as 1 / (1 + days), which is 0 without one.
     """
 
     def __init__(self, scale: TimeScale) -> None:
@@ -74,7 +77,11 @@ class TimeFeatures(nn.Module):
         cycles = cycles_of(scale)
         self.cycles_us = [(cycle.period_us, cycle.harmonics) for cycle in cycles]
         waves = [(i, h + 1) for i, cycle in enumerate(cycles) for h in range(cycle.harmonics)]
-        self.output_size = 2 + 2 * len(waves)
+        self.output_size = 2 + 2 * len(waves) + 3 * bool(scale.holidays)
+        self.holidays: Tensor  # (D,) days since 1970
+        self.register_buffer(
+            "holidays", torch.tensor(scale.holidays, dtype=torch.int64), persistent=False
+        )
         self.periods_us: Tensor  # (C,)
         self.cycle: Tensor  # (W,) which cycle a wave belongs to
         self.harmonic: Tensor  # (W,)
@@ -104,9 +111,23 @@ class TimeFeatures(nn.Module):
         turns = (clock % self.periods_us).double().div(self.periods_us).float() * (2 * math.pi)
         angles = turns.index_select(1, self.cycle) * self.harmonic
         waves = torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)
-        return torch.cat(
-            [torch.stack([gap.clamp(-5, 5), (seconds == 0).float()], dim=1), waves], dim=1
-        )
+        parts = [torch.stack([gap.clamp(-5, 5), (seconds == 0).float()], dim=1), waves]
+        if len(self.holidays):
+            year = batch.time if batch.clock is None else batch.clock[:, _YEAR]
+            parts.append(self._near_holidays(year if local is None else year + local))
+        return torch.cat(parts, dim=1)
+
+    def _near_holidays(self, time: Tensor) -> Tensor:
+        """Return (E, 3): is the local day a holiday, and how near are the next and the last one."""
+        day = torch.div(time, DAY_US, rounding_mode="floor")
+        after = torch.bucketize(day, self.holidays)  # the first holiday from this day on
+        upto = torch.bucketize(day, self.holidays, right=True) - 1
+        last = len(self.holidays) - 1
+        ahead = self.holidays[after.clamp(max=last)] - day
+        since = day - self.holidays[upto.clamp(min=0)]
+        near = [torch.where(after <= last, 1 / (1 + ahead.abs().float()), 0.0),
+                torch.where(upto >= 0, 1 / (1 + since.abs().float()), 0.0)]  # fmt: skip
+        return torch.stack([(upto >= after).float(), *near], dim=1)
 
     def gap(self, batch: SequenceBatch) -> Tensor:
         """Compute the scaled logarithm of the gap before each event: (E,)."""

@@ -114,6 +114,9 @@ def _period(schema: EventSchema, first_us: int, last_us: int) -> str:
     )
     zones = " and ".join(schema.time_zones)
     calendar = f"; the calendar is read in {zones}" if zones else ""
+    days = [day for day in schema.holidays if first.date() <= day <= last.date()]
+    if schema.holidays:
+        calendar += f"; {len(days):,} of {len(schema.holidays):,} holidays are among these days"
     return f"{first:{shown}} to {last:{shown}} ({long}{counted}){calendar}{odd}"
 
 

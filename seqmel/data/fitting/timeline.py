@@ -18,6 +18,7 @@ from typing import Any
 import duckdb
 
 from seqmel.core.errors import InputError, SchemaError, did_you_mean, shown
+from seqmel.data.fitting.holidays import with_holidays
 from seqmel.data.fitting.schema_inference import explain_schema
 from seqmel.data.kinds.registry import check_events, kind_of
 from seqmel.data.schema import EventSchema, SchemaOptions, SourceOptions, SourceSchema
@@ -90,11 +91,12 @@ def open_and_explain(
     tables = event_tables(events)
     if tables is None or len(tables) == 1:
         source, of_table = open_single(events, options, **how)
-        return source, *explain_schema(source, of_table)
+        schema, reasons = explain_schema(source, of_table)
+        return source, with_holidays(schema, options), reasons
     _check_options(options, tables)
     connection = connect(**how)
     members: list[_Member] = []
-    reasons: dict[str, str] = {}
+    reasons = {}
     for number, (name, table) in enumerate(tables.items()):
         own = options.for_source(name)
         with _of_source(name):
@@ -106,7 +108,7 @@ def open_and_explain(
         members.append(_Member(name, number, source, schema))
         reasons |= {_joint(name, column, options.share): words for column, words in why.items()}
     _check_shared(members, options.share)
-    schema = _joint_schema(members, options.share)
+    schema = with_holidays(_joint_schema(members, options.share), options)
     source = _joint_source(connection, members, schema)
     _check_overlap(source, schema, members)
     return (

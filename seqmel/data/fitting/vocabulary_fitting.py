@@ -7,6 +7,7 @@ vocabulary.
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -319,7 +320,7 @@ def time_scale(source: EventSource, *, daily: bool, low: int, high: int) -> Time
 def with_time_zones(
     time: TimeScale, schema: EventSchema, categorical: Mapping[str, CategoryCodes], label: str
 ) -> TimeScale:
-    """Return a time scale with the zones of the schema.
+    """Return a time scale with the zones and holidays of the schema.
 
     Args:
         time: the scale.
@@ -330,6 +331,9 @@ def with_time_zones(
     Raises:
         SchemaError: the times are dates.
     """
+    if schema.holidays:
+        days = tuple((day - dt.date(1970, 1, 1)).days for day in schema.holidays)
+        time = time.model_copy(update={"holidays": days})
     if not schema.time_zones:
         return time
     if time.daily:

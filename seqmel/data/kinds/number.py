@@ -121,8 +121,8 @@ class NumericScales(Fitted):
         each = self.rows
         place = np.zeros(len(scaled), np.int64) if self.by is None or codes is None else codes
         unit = np.array([np.nan if s.log_unit is None else s.log_unit for s in each])[place]
-        y = scaled * np.array([s.scale for s in each])[place]
-        y = y + np.array([s.center for s in each])[place]
+        scale = np.array([s.scale for s in each])[place]
+        y = np.asarray(scaled * scale + np.array([s.center for s in each])[place])
         logged = ~np.isnan(unit)
         y[logged] = np.sign(y[logged]) * unit[logged] * np.expm1(np.abs(y[logged]))
         return y

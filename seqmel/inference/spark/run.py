@@ -17,6 +17,7 @@ from seqmel.core.atomic_files import atomic_write, check_output
 from seqmel.core.device import resolve_device
 from seqmel.core.errors import ConfigError
 from seqmel.core.progress import Reporting, as_progress
+from seqmel.data.fitting.holidays import with_holidays
 from seqmel.data.fitting.schema_inference import infer_schema
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sequences.prepared import PreparedSequences, open_prepared, write_prepared
@@ -85,7 +86,9 @@ def prepare_spark(
         memory_limit=options.memory_limit, scan=model is None,
         categories=model.vocabulary.texts if model else config.schema.categories,
     )  # fmt: skip
-    schema = model.schema if model else infer_schema(source, config.schema)
+    schema = (
+        model.schema if model else with_holidays(infer_schema(source, config.schema), config.schema)
+    )
     with count_events(opened, source, schema, categories=model is None) as counted:
         vocabulary = (
             model.vocabulary
