@@ -11,6 +11,7 @@ from seqmel.config.options.base import Options, Positive, is_lenient, named
 from seqmel.config.options.losses import AnyLossOptions, InfoNCEOptions, LossOptions, PMLOptions
 from seqmel.config.options.miners import MinerOptions
 from seqmel.config.options.network import (
+    BY_CATEGORY,
     DEFAULT_POOLING,
     RECENT_POOLINGS,
     CategoryMeanOptions,
@@ -80,7 +81,7 @@ class Config(Options):
     pooling: PoolingOptions = DEFAULT_POOLING
     """How the states of a sequence become one vector: one pooling, or several concatenated."""
     category_mean: CategoryMeanOptions = CategoryMeanOptions()
-    """Options of the poolings category_mean, category_recent and transitions."""
+    """Options of the poolings category_mean, category_recent, transitions and rhythm."""
     embedding_dim: Positive | None = None
     """Dimension of the embedding; null takes the pooled states without projection."""
     matryoshka: tuple[Positive, ...] = ()
@@ -327,8 +328,7 @@ def as_config(config: Config | Mapping[str, Any] | None) -> Config:
 
 def _check_idle(config: Config, said: Container[str], source: str) -> None:
     """Raise if an explicitly set, non-default option has no effect."""
-    by_kind = {"category_mean", "category_recent", "transitions"} & set(config.pooling)
-    idle = not by_kind and config.category_mean != CategoryMeanOptions()
+    idle = BY_CATEGORY.isdisjoint(config.pooling) and config.category_mean != CategoryMeanOptions()
     if "category_mean" in said and idle:
         raise ConfigError(
             f"{source}: category_mean has no effect: pooling ({', '.join(config.pooling)}) does "

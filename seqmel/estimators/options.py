@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from seqmel.api.parts import named_parts
 from seqmel.config import Config
+from seqmel.config.options.network import BY_CATEGORY
 from seqmel.config.options.training import TrainingOptions
 from seqmel.config.renames import new_path
 from seqmel.core.errors import ConfigError, did_you_mean, plain, shown
@@ -134,8 +135,8 @@ def parameters_of(config: Config) -> dict[str, Any]:
     default = Config()
     settled = config.model_dump()
     idle = () if config.compares else ("loss", "miner")
-    by_kind = {"category_mean", "category_recent", "transitions"} & set(config.pooling)
-    idle = idle if by_kind else (*idle, "category_mean")
+    if BY_CATEGORY.isdisjoint(config.pooling):
+        idle = (*idle, "category_mean")
     parts = {
         name: _short(getattr(config, s))
         for name, s in PARTS.items()

@@ -100,6 +100,22 @@ class Clients:
         )
         self.place = g.op("Sub", row, g.op("Gather", self.begins, self.which))
         self.last = g.op("Sub", ends, one)
+        self._graph = g
+
+    def reduced(self, values: str, size: int, how: str = "add", start: float = 0.0) -> str:
+        """Reduce (E, size) float to (B, size).
+
+        Args:
+            values: The name of the values.
+            size: Their width.
+            how: "add" or "max".
+            start: The initial value of each reduction.
+        """
+        g = self._graph
+        shape = g.op("Concat", self.clients, g.const([size], np.int64), axis=0)
+        empty = g.op("Expand", g.const(start, np.float32), shape)
+        index = g.op("Expand", g.unsqueeze(self.which, 1), g.op("Shape", values))
+        return g.op("ScatterElements", empty, index, values, axis=0, reduction=how)
 
     def _which(self, g: Graph) -> str:
         """Count the begins of later clients up to each event."""

@@ -257,6 +257,7 @@ class _Export:
         self.source = None if model.schema.source is None else self._codes(model.schema.source)
         self.present = {name: self._present(name) for name in model.schema.features}
         self.codes = {name: self._present_codes(name) for name in model.schema.categorical}
+        self.missing = {n: graph.op("IsNaN", named[n]) for n in model.schema.numeric}
         self.numbers = {name: self._number(name) for name in model.schema.numeric}
         self.gap, self.same_time = self._gaps()
 
@@ -289,7 +290,15 @@ class _Export:
             vectors = self._compressed(vectors)
         if encoder.recent is not None:
             beside = recent_events(
-                g, self.of, encoder.recent, self.codes, self.numbers, self.gap, self.present
+                g,
+                self.of,
+                encoder.recent,
+                self.codes,
+                self.numbers,
+                self.gap,
+                self.present,
+                self.missing,
+                self.time,
             )
             vectors = g.op("Concat", vectors, *beside, axis=1)
         return (
@@ -410,7 +419,7 @@ class _Export:
         g = self.g
         events = self.model.encoder.events
         knots = np.array(KNOTS, np.float32)
-        missing = g.op("IsNaN", self.named[name])
+        missing = self.missing[name]
         number = self.numbers[name]
         above = g.op("GreaterOrEqual", g.unsqueeze(number, 1), g.const(knots[1:-1], np.float32))
         left = g.op("ReduceSum", g.cast(above, np.int64), g.const([1], np.int64), keepdims=0)
@@ -434,7 +443,7 @@ class _Export:
             name,
             scales,
             self.codes[scales.by] if scales.by else None,
-            self.g.op("IsNaN", self.named[name]),
+            self.missing[name],
         )
 
     def _scaled(self, name: str, scales: NumericScales, code: str | None, missing: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from seqmel.data.vocabulary import UNSEEN
 from seqmel.export.graph import Clients, Graph, slots_of_events
+from seqmel.export.rhythm import known_numbers, rhythm
 from seqmel.nn.recent import HALF_LIFE, PlainEvents, Recent, RecentByCategory, RecentEvents
 from seqmel.nn.transitions import Transitions
 
@@ -24,6 +25,8 @@ def recent_events(
     numbers: Mapping[str, str],
     gap: str,
     present: Mapping[str, str | None],
+    missing: Mapping[str, str],
+    time: str,
 ) -> list[str]:
     """Build the statistics, (B, ...) each, in the order of `RecentEvents`.
 
@@ -36,6 +39,8 @@ def recent_events(
         gap: The name of (E,) float, the scaled gap before each event.
         present: Column -> the name of (E,) float, 0 in events of tables without it; None if all
             have it.
+        missing: Column -> the name of (E,) bool, whether a number is missing.
+        time: The name of (E,) int64 microseconds.
     """
     found = []
     if module.plain is not None and module.recent is not None:
@@ -45,6 +50,10 @@ def recent_events(
         found += _by_category(g, of, cast(RecentByCategory, kinds), codes, numbers)
     if module.transitions is not None:
         found.append(_transitions(g, of, module.transitions, codes))
+    if module.rhythm is not None:
+        found += rhythm(g, of, module.rhythm, codes, gap, time)
+    if module.known is not None:
+        found += known_numbers(g, of, module.known, numbers, missing)
     return found
 
 
@@ -90,10 +99,10 @@ class _Recent:
         age = g.op("Sub", g.op("Gather", self.count, of.which), g.op("Add", self.place, one))
         decay = g.op("Exp", g.op("Mul", age, g.const(-rate, np.float32)))
         total, placed, decayed = (
-            self._reduced(values, size)
+            self.of.reduced(values, size)
             for values in (plain, g.op("Mul", plain, self.place), g.op("Mul", plain, decay))
         )
-        weight = self._reduced(decay, 1)
+        weight = self.of.reduced(decay, 1)
         at_least = g.op("Where", g.op("Greater", self.count, g.const(0.0, np.float32)), weight, one)
         trend = g.op("Sub", g.op("Div", decayed, at_least), g.op("Div", total, some))
         middle = g.op("Mul", total, g.op("Div", before_last, g.const(2.0, np.float32)))
@@ -105,14 +114,6 @@ class _Recent:
             if self.module.columns
             else found
         )
-
-    def _reduced(self, values: str, size: int, how: str = "add") -> str:
-        """Reduce (E, size) to (B, size), with zeros as the initial values."""
-        g = self.g
-        shape = g.op("Concat", self.of.clients, g.const([size], np.int64), axis=0)
-        zeros = g.op("Expand", g.const(0.0, np.float32), shape)
-        index = g.op("Expand", g.unsqueeze(self.of.which, 1), g.op("Shape", values))
-        return g.op("ScatterElements", zeros, index, values, axis=0, reduction=how)
 
     def _last(self, plain: str) -> str:
         """Build (B, events * D), the last event first."""
@@ -140,9 +141,9 @@ class _Recent:
         )
         later = g.cast(g.op("Greater", self.place, g.const(0.0, np.float32)), np.float32)
         changed = g.op("Mul", differs, later)
-        latest = self._reduced(g.op("Mul", changed, self.place), len(columns), "max")
+        latest = self.of.reduced(g.op("Mul", changed, self.place), len(columns), "max")
         run = g.op("Log", g.op("Add", g.op("Sub", self.count, latest), g.const(1.0, np.float32)))
-        return [run, g.op("Div", self._reduced(changed, len(columns)), at_least_one)]
+        return [run, g.op("Div", self.of.reduced(changed, len(columns)), at_least_one)]
 
 
 def _by_category(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from seqmel.config import Config
 from seqmel.config.options.network import (
+    BY_CATEGORY,
     LAST_EVENT,
     RECENT_POOLINGS,
     NoEncoderOptions,
@@ -375,10 +376,12 @@ def _by_category(config: Config, vocabulary: Vocabulary, size: int) -> ByCategor
 def _recent(config: Config, vocabulary: Vocabulary) -> RecentEvents | None:
     """Build the recent-event features; None if not configured, or with embedding_dim."""
     names = [name for name in config.pooling if name in RECENT_POOLINGS and name != LAST_EVENT]
-    slots = {} if names == ["recent"] else category_slots(config.category_mean, vocabulary, SLOTS)
-    if config.embedding_dim is not None or not names or ("recent" not in names and not slots):
+    if config.embedding_dim is not None or not names:
         return None
-    return RecentEvents(names, vocabulary, slots)
+    by_category = not BY_CATEGORY.isdisjoint(names)
+    slots = category_slots(config.category_mean, vocabulary, SLOTS) if by_category else {}
+    recent = RecentEvents(names, vocabulary, slots)
+    return recent if recent.output_size else None
 
 
 OWN_ENCODERS: dict[str, Callable[..., Any]] = {}

@@ -21,7 +21,7 @@ from seqmel.data.vocabulary import UNSEEN, TimeScale, Vocabulary
 from seqmel.nn.products import Linear
 from seqmel.nn.sources import Presence, SourceGaps
 
-__all__ = ["EventEncoder", "TimeFeatures", "scaled_gaps", "weighted_rows"]
+__all__ = ["EventEncoder", "TimeFeatures", "gap_seconds", "scaled_gaps", "weighted_rows"]
 
 _SECOND_US = 1_000_000
 _YEAR = next(i for i, cycle in enumerate(CYCLES) if cycle.name == "year")
@@ -54,6 +54,18 @@ class _WeightedRows(torch.autograd.Function):
             mode="sum", per_sample_weights=weights.reshape(-1)[order],
         )  # fmt: skip
         return d_table, None, None
+
+
+def gap_seconds(batch: SequenceBatch) -> Tensor:
+    """Return (E,) float64 seconds since the previous event. Zero for a first event."""
+    gaps = torch.cat([batch.time[:1], batch.time]).diff()
+    if batch.previous_time is None:
+        gaps = gaps.index_fill(0, batch.first_events, 0)
+    else:
+        before = batch.previous_time[(batch.lengths > 0).to(batch.device)]
+        since = torch.where(before == NO_TIME, 0, batch.time[batch.first_events] - before)
+        gaps = gaps.index_copy(0, batch.first_events, since)
+    return gaps.abs() / _SECOND_US  # shuffled views have negative gaps
 
 
 def scaled_gaps(seconds: Tensor, scale: TimeScale) -> Tensor:
@@ -99,7 +111,7 @@ class TimeFeatures(nn.Module):
 
     def forward(self, batch: SequenceBatch) -> Tensor:
         """Compute the features of the time of each event: (E, output_size)."""
-        seconds = self._gaps(batch).abs() / _SECOND_US  # shuffled views have negative gaps
+        seconds = gap_seconds(batch)
         gap = scaled_gaps(seconds, self.scale)
         clock = (
             batch.time.unsqueeze(1)
@@ -131,17 +143,7 @@ class TimeFeatures(nn.Module):
 
     def gap(self, batch: SequenceBatch) -> Tensor:
         """Compute the scaled logarithm of the gap before each event: (E,)."""
-        return scaled_gaps(self._gaps(batch).abs() / _SECOND_US, self.scale).clamp(-5, 5)
-
-    @staticmethod
-    def _gaps(batch: SequenceBatch) -> Tensor:
-        """Return (E,) microseconds since the previous event. Zero for a first event."""
-        gaps = torch.cat([batch.time[:1], batch.time]).diff()
-        if batch.previous_time is None:
-            return gaps.index_fill(0, batch.first_events, 0)
-        before = batch.previous_time[(batch.lengths > 0).to(batch.device)]
-        since = torch.where(before == NO_TIME, 0, batch.time[batch.first_events] - before)
-        return gaps.index_copy(0, batch.first_events, since)
+        return scaled_gaps(gap_seconds(batch), self.scale).clamp(-5, 5)
 
 
 class EventEncoder(nn.Module):

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,9 @@ from seqmel.core.scatter import sum_rows
 from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.vocabulary import NULL, UNSEEN, Vocabulary
 from seqmel.nn.events import TimeFeatures
+from seqmel.nn.known_numbers import KnownNumbers
 from seqmel.nn.pooling import Summary, in_blocks
+from seqmel.nn.rhythm import Rhythm
 from seqmel.nn.segments import segment_max, segment_sum
 from seqmel.nn.sources import Kind, Presence, SourceKinds, slots_of_events
 from seqmel.nn.transitions import Transitions
@@ -294,8 +297,8 @@ class RecentByCategory(nn.Module):
             found | {"sums": sums[:, :, 1:].flatten(1), "values": last} if self.numbers else found
         )
 
-    def read(self, summary: Summary) -> Tensor:
-        """Compute (B, output_size) from a summary."""
+    def read(self, summary: Summary, count: Tensor) -> Tensor:  # noqa: ARG002 as all parts
+        """Compute (B, output_size) from summaries of sequences with `count` (B, 1) events."""
         ago = summary["ago"]
         since = torch.where(ago < 0, 0.0, 1 / (1 + ago.clamp(min=0)))
         parts = [since, summary["seen"].log1p()]
@@ -307,8 +310,8 @@ class RecentByCategory(nn.Module):
             parts += [part.flatten(1) for part in (values, mean, values - mean)]
         return torch.cat(parts, dim=1)
 
-    def merge(self, earlier: Summary, later: Summary, new: Tensor) -> Summary:
-        """Merge summaries of consecutive parts, the later one with `new` (B, 1) events."""
+    def merge(self, earlier: Summary, later: Summary, before: Tensor, new: Tensor) -> Summary:  # noqa: ARG002 as all parts
+        """Merge summaries of consecutive parts with `before` and `new` (B, 1) events."""
         again = later["ago"] >= 0
         waited = torch.where(earlier["ago"] < 0, -1.0, earlier["ago"] + new)
         merged = {
@@ -329,7 +332,7 @@ class RecentEvents(nn.Module):
         names: Names of `RECENT_POOLINGS`.
         vocabulary: The vocabulary of the events.
         slots: Categorical column, or the kinds of several event tables -> number of its codes with
-            a slot. `category_recent` takes all columns, `transitions` the first.
+            a slot. `category_recent` and `rhythm` take all columns, `transitions` the first.
     """
 
     def __init__(
@@ -347,8 +350,19 @@ class RecentEvents(nn.Module):
         if slots and "transitions" in names:
             first = next(iter(slots))
             self.transitions = Transitions(first, slots[first])
-        parts = (self.recent, *self.kinds, self.transitions)
-        self.output_size = sum(part.output_size for part in parts if part is not None)
+        self.rhythm = Rhythm(vocabulary.time, slots) if "rhythm" in names else None
+        has_known = "known_numbers" in names and bool(vocabulary.numeric)
+        self.known = KnownNumbers(vocabulary) if has_known else None
+        self.output_size = sum(part.output_size for part in self._parts().values())
+
+    def _parts(self) -> dict[str, Any]:
+        """Return the prefix of the summary of each part -> its module, in order of the columns."""
+        parts: dict[str, Any] = {"recent_": self.recent}
+        parts |= {f"kinds{i}_": kinds for i, kinds in enumerate(self.kinds)}
+        parts["transitions_"] = self.transitions
+        parts["rhythm_"] = self.rhythm
+        parts["known_"] = self.known
+        return {prefix: part for prefix, part in parts.items() if part is not None}
 
     def forward(self, batch: SequenceBatch) -> Tensor:
         """Compute the poolings of each sequence: (B, output_size)."""
@@ -356,66 +370,45 @@ class RecentEvents(nn.Module):
 
     def summarise(self, batch: SequenceBatch) -> Summary:
         """Summarise the events of each sequence, (B, ...) float32 each."""
-        numbers = (
-            self.plain(batch)
-            if self.plain is not None
-            else torch.zeros(batch.events, 1, device=batch.device)
-        )
-        if batch.device.type != "cpu" or not batch.events:
-            return self._summarise(numbers, batch)
-        found = [self._summarise(some, extent) for some, extent in in_blocks([numbers], batch)]
+        # What needs the event before a sequence is computed before it is lost in blocks.
+        nothing = torch.zeros(batch.events, 0, device=batch.device)
+        plain = nothing if self.plain is None else self.plain(batch)
+        gaps = nothing if self.rhythm is None else self.rhythm.gaps(batch)
+        numbers = torch.cat([plain, gaps], dim=1)
+        width = plain.shape[1]
+        if batch.device.type != "cpu" or not batch.events or not numbers.shape[1]:
+            return self._summarise(numbers, width, batch)
+        found = [
+            self._summarise(some, width, extent) for some, extent in in_blocks([numbers], batch)
+        ]
         return {name: torch.cat([summary[name] for summary in found]) for name in found[0]}
 
-    def _summarise(self, numbers: Tensor, batch: SequenceBatch) -> Summary:
+    def _summarise(self, numbers: Tensor, width: int, batch: SequenceBatch) -> Summary:
+        plain, gaps = numbers[:, :width], numbers[:, width:]
         found: Summary = {}
-        if self.recent is not None:
-            found |= _prefixed(_RECENT, self.recent.summarise(numbers, batch))
-        for prefix, kinds in self._by_category():
-            found |= _prefixed(prefix, kinds.summarise(batch))
-        if self.transitions is not None:
-            found |= _prefixed(_TRANSITIONS, self.transitions.summarise(batch))
+        for prefix, part in self._parts().items():
+            if part is self.recent:
+                summary = part.summarise(plain, batch)
+            elif part is self.rhythm:
+                summary = part.summarise(gaps, batch)
+            else:
+                summary = part.summarise(batch)
+            found |= {prefix + name: values for name, values in summary.items()}
         return found
 
     def read(self, summary: Summary, count: Tensor) -> Tensor:
         """(B, output_size): the numbers that a summary of `count` (B, 1) events stands for."""
-        parts = []
-        if self.recent is not None:
-            parts.append(self.recent.read(_named(summary, _RECENT), count))
-        for prefix, kinds in self._by_category():
-            parts.append(kinds.read(_named(summary, prefix)))
-        if self.transitions is not None:
-            parts.append(self.transitions.read(_named(summary, _TRANSITIONS), count))
-        return torch.cat(parts, dim=1)
+        parts = self._parts().items()
+        return torch.cat([part.read(_named(summary, prefix), count) for prefix, part in parts], 1)
 
     def merge(self, earlier: Summary, later: Summary, before: Tensor, new: Tensor) -> Summary:
         """Merge summaries of consecutive parts with `before` and `new` (B, 1) events."""
-
-        def both(prefix: str) -> tuple[Summary, Summary]:
-            return _named(earlier, prefix), _named(later, prefix)
-
         merged: Summary = {}
-        if self.recent is not None:
-            merged |= _prefixed(_RECENT, self.recent.merge(*both(_RECENT), before, new))
-        for prefix, kinds in self._by_category():
-            merged |= _prefixed(prefix, kinds.merge(*both(prefix), new))
-        if self.transitions is not None:
-            merged |= _prefixed(
-                _TRANSITIONS, self.transitions.merge(*both(_TRANSITIONS), before, new)
-            )
+        for prefix, part in self._parts().items():
+            both = _named(earlier, prefix), _named(later, prefix)
+            found = part.merge(*both, before, new)
+            merged |= {prefix + name: values for name, values in found.items()}
         return merged
-
-    def _by_category(self) -> list[tuple[str, RecentByCategory]]:
-        """Return the prefix of the summary of each column, and its module."""
-        modules = (kinds for kinds in self.kinds if isinstance(kinds, RecentByCategory))
-        return [(f"kinds{i}_", kinds) for i, kinds in enumerate(modules)]
-
-
-_RECENT = "recent_"
-_TRANSITIONS = "transitions_"
-
-
-def _prefixed(prefix: str, summary: Summary) -> Summary:
-    return {prefix + name: part for name, part in summary.items()}
 
 
 def _named(summary: Summary, prefix: str) -> Summary:

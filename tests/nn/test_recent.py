@@ -37,7 +37,9 @@ NAMES = [
     ("recent",),
     ("category_recent",),
     ("transitions",),
-    ("recent", "category_recent", "transitions"),
+    ("rhythm",),
+    ("known_numbers",),
+    ("recent", "category_recent", "transitions", "rhythm", "known_numbers"),
 ]
 
 
@@ -111,12 +113,53 @@ def slow_transitions(batch: SequenceBatch, slots: int) -> Tensor:
     )
 
 
+def slow_rhythm(batch: SequenceBatch, slots: int) -> Tensor:
+    """Return one sequence's statistics of gaps, and the time since each kind."""
+    times = [int(t) / 1e6 for t in batch.time]
+    kinds = [k if k < slots else 1 for k in batch.columns["kind"].tolist()]
+    if not times:
+        return torch.zeros(9 + slots)
+    span = times[-1] - times[0]
+    unit = math.expm1(8.0)
+    since = []
+    for slot in range(slots):
+        own = [t for t, kind in zip(times, kinds, strict=True) if kind == slot]
+        ago = times[-1] - own[-1] if own else span
+        since.append(-math.log1p(ago / unit) - (0 if own else 1))
+    gaps = [(math.log1p(b - a) - 8.0) / 2.0 for a, b in itertools.pairwise(times)]
+    gaps = [min(5.0, max(-5.0, gap)) for gap in gaps]
+    if not gaps:
+        return torch.tensor([0.0] * 9 + since)
+    found = torch.tensor(gaps, dtype=torch.float64)
+    last = [*reversed(gaps), 0.0, 0.0, 0.0][:3]
+    decayed = []
+    for half_life in (2.0, 8.0):
+        weights = 0.5 ** (torch.arange(len(gaps) - 1, -1, -1).double() / half_life)
+        decayed.append(float((found * weights).sum() / weights.sum()))
+    middle = [float(found.mean()), float(found.std(correction=0)), max(gaps)]
+    return torch.tensor([*middle, *last, *decayed, (math.log1p(span) - 8.0) / 2.0, *since])
+
+
+def slow_known(batch: SequenceBatch) -> Tensor:
+    """Return one sequence's last known value and decayed mean of each numeric column."""
+    last, decayed = [], []
+    for name in ("size", "level"):
+        known = [z for z in batch.columns[name].tolist() if not math.isnan(z)]
+        weights = [2 ** (-i / 4) for i in reversed(range(len(known)))]
+        last.append(known[-1] if known else 0.0)
+        total = sum(w * z for w, z in zip(weights, known, strict=True))
+        decayed.append(total / sum(weights) if known else 0.0)
+    return torch.tensor(last + decayed)
+
+
 def expected_of(batch: SequenceBatch, names: tuple[str, ...], slots: int = 4) -> Tensor:
     rows = []
     for i in range(len(batch)):
         one = part(batch, i)
         parts = {"recent": slow_recent(one), "category_recent": slow_by_category(one, slots)}
         parts["transitions"] = slow_transitions(one, slots)
+        parts["rhythm"] = slow_rhythm(one, slots)
+        parts["known_numbers"] = slow_known(one)
         rows.append(torch.cat([parts[name] for name in names]))
     return torch.stack(rows)
 

@@ -18,6 +18,7 @@ from seqmel.config.options.base import (
 )
 
 __all__ = [
+    "BY_CATEGORY",
     "DEFAULT_POOLING",
     "POOLINGS",
     "POOLING_FACTS",
@@ -199,6 +200,8 @@ PoolingName: TypeAlias = Literal[
     "recent",
     "category_recent",
     "transitions",
+    "rhythm",
+    "known_numbers",
     "last_event",
 ]
 PoolingOptions: TypeAlias = Annotated[
@@ -207,14 +210,18 @@ PoolingOptions: TypeAlias = Annotated[
 """One way or several, side by side."""
 DEFAULT_POOLING: tuple[PoolingName, ...] = (
     "mean", "std", "max", "log_sum", "category_mean",
-    "last_event", "recent", "category_recent", "transitions",
+    "last_event", "recent", "category_recent", "transitions", "rhythm", "known_numbers",
 )  # fmt: skip
 LAST_EVENT = "last_event"
-RECENT_POOLINGS = (LAST_EVENT, "recent", "category_recent", "transitions")
+RECENT_POOLINGS = (
+    LAST_EVENT, "recent", "category_recent", "transitions", "rhythm", "known_numbers",
+)  # fmt: skip
 """Poolings of the last events, which no objective sees and which have no weights of their own.
 
 Where embedding_dim is null they are appended to the vector, as the recency features are.
 """
+BY_CATEGORY = frozenset({"category_mean", "category_recent", "transitions", "rhythm"})
+"""Poolings that the options of `category_mean` apply to."""
 POOLINGS = {
     "last": "The state after the last event.",
     "mean": "The mean of all events.",
@@ -241,6 +248,13 @@ POOLINGS = {
     "transitions": (
         "Which kind of event follows which more than the other way round, as a few "
         "principal components; not learnt."
+    ),
+    "rhythm": (
+        "Statistics of the gaps between events, and the time since each kind of event; not learnt."
+    ),
+    "known_numbers": (
+        "The last known value of each numeric column, and a mean in which later values count more; "
+        "not learnt."
     ),
 }
 POOLING_FACTS = {
@@ -295,6 +309,19 @@ POOLING_FACTS = {
         "times that b directly follows a",
         "which kind follows which matters, as in processes and strokes of a pen",
         "after Lyons, 1405.4537",
+    ),
+    "rhythm": (
+        "of the scaled logarithms of the gaps mean, standard deviation, maximum, the last three, "
+        "and means halved every 2 and 8 events back; the time from first to last event; per "
+        "category value -ln(1 + a / u), a the time since its last event, u the median gap",
+        "when something happens again matters: a salary comes a month after the last one",
+        "",
+    ),
+    "known_numbers": (
+        "per numeric column the last known value x_m, and sum q^(m-j) x_j / sum q^(m-j) over its "
+        "known values, q = 2^(-1/4)",
+        "most events lack most columns, as in a table of several record types",
+        "",
     ),
 }
 """Name -> its equation, when to use it, and where it was published.

@@ -1,0 +1,167 @@
+"""Rhythm: the gaps between the events of a client, and the time since each category value.
+
+What happens next, and when, depends on how long ago things were: a salary comes a month after the
+last one. With the scaled logarithms g_1 .. g_m of the m gaps of a sequence, and s its seconds from
+the first to the last event, there are
+
+    mean, standard deviation and maximum of g
+    g_m, g_(m-1), g_(m-2)                                      zero for a gap that is missing
+    sum_j q^(n-1-j) g_j / (1 + q + ... + q^(m-1))              q = 2^(-1/2) and 2^(-1/8) per event
+    s as a scaled logarithm
+
+and for each category value, with the seconds a from its last event to the last event of all, and u
+the median gap of the training data, -ln(1 + a / u); for a value that never was there,
+-1 - ln(1 + s / u). A sequence without gaps, or without events, has zeros.
+
+All are sums, maxima or copies, so summaries of an earlier and a later part can be merged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from seqmel.data.sequences.batch import NO_TIME, SequenceBatch
+from seqmel.data.vocabulary import TimeScale
+from seqmel.nn.events import gap_seconds, scaled_gaps
+from seqmel.nn.pooling import Summary
+from seqmel.nn.segments import segment_max, segment_sum
+from seqmel.nn.sources import Kind, slots_of_events
+
+__all__ = ["GAP_STATISTICS", "HALF_LIVES", "LAST_GAPS", "Rhythm"]
+
+HALF_LIVES = (2.0, 8.0)
+"""In events."""
+LAST_GAPS = 3
+GAP_STATISTICS = 3 + LAST_GAPS + len(HALF_LIVES) + 1
+_RATES = tuple(math.log(2) / half_life for half_life in HALF_LIVES)
+_LEAST = -5.0  # scaled gaps are at least this
+
+
+class Rhythm(nn.Module):
+    """Statistics of gaps, and the time since each category value: (B, output_size).
+
+    Args:
+        scale: The scale of gaps.
+        slots: Categorical column, or the kinds of several event tables -> its number of codes with
+            a slot. The others share that of the unseen.
+    """
+
+    def __init__(self, scale: TimeScale, slots: Mapping[Kind, int]) -> None:
+        super().__init__()
+        self.scale = scale
+        self.slots = dict(slots)
+        self.unit = max(math.expm1(scale.gap_center), 1e-3)
+        """Seconds."""
+        self.output_size = GAP_STATISTICS + sum(slots.values())
+
+    def gaps(self, batch: SequenceBatch) -> Tensor:
+        """Return (E, 3) float32: the scaled gap before each event, whether it has one, and seconds.
+
+        The gap of a first event is that since the previous event, if the batch knows it.
+        """
+        seconds = gap_seconds(batch)
+        first = batch.positions() == 0
+        if batch.previous_time is None:
+            known = ~first
+        else:
+            before = batch.previous_time.index_select(0, batch.sequence_index)
+            known = ~first | (before != NO_TIME)
+        gap = scaled_gaps(seconds, self.scale).clamp(_LEAST, -_LEAST)
+        return torch.stack([torch.where(known, gap, 0.0), known.float(), seconds.float()], dim=1)
+
+    def summarise(self, gaps: Tensor, batch: SequenceBatch) -> Summary:
+        """Summarise the events of each sequence, (B, ...) float32 each.
+
+        Args:
+            gaps: (E, 3), from `gaps`.
+            batch: The sequences of the events.
+        """
+        gap, known, _ = gaps.unbind(1)
+        count = batch.offsets.diff()
+        age = count.index_select(0, batch.sequence_index) - 1 - batch.positions()
+        weighted = [(gap * torch.exp(age.float() * -rate)).unsqueeze(1) for rate in _RATES]
+        sums = segment_sum(torch.cat([gaps, *weighted], dim=1), batch)
+        number = sums[:, 1:2]
+        mean = sums[:, :1] / number.clamp(min=1)
+        away = (gap - mean[:, 0].index_select(0, batch.sequence_index)) * known
+        largest = segment_max(torch.where(known > 0, gap, _LEAST).unsqueeze(1), batch)
+        return {
+            "number": number,
+            "mean": mean,
+            "squares": segment_sum(away.square().unsqueeze(1), batch),
+            "max": torch.where(number > 0, largest, _LEAST),
+            "last": self._last(gap, number, batch),
+            "decayed": sums[:, 3:],
+            "span": sums[:, 2:3],
+            "ago": self._ago(batch),
+        }
+
+    def _last(self, gap: Tensor, number: Tensor, batch: SequenceBatch) -> Tensor:
+        """Return (B, LAST_GAPS), the last gap first. Only a first event has no gap."""
+        back = torch.arange(LAST_GAPS, device=batch.device)
+        rows = torch.where(back < number, batch.offsets[1:].unsqueeze(1) - 1 - back, batch.events)
+        padded = torch.cat([gap, gap.new_zeros(1)])
+        return padded.index_select(0, rows.flatten()).view(len(batch), LAST_GAPS)
+
+    def _ago(self, batch: SequenceBatch) -> Tensor:
+        """Return (B, slots), seconds from the last event of each value to the last; -1 is never."""
+        end = batch.time.new_zeros(len(batch))
+        if batch.events:
+            end = batch.time.index_select(0, (batch.offsets[1:] - 1).clamp(min=0))
+        found = [batch.time.new_zeros(len(batch), 0).double()]
+        for kind, slots in self.slots.items():
+            cell = batch.sequence_index * slots + slots_of_events(batch, kind, slots)
+            latest = torch.full((len(batch) * slots,), NO_TIME, device=batch.device)
+            latest = latest.scatter_reduce(0, cell, batch.time, "amax").view(len(batch), slots)
+            since = (end.unsqueeze(1) - latest).double() / 1e6
+            found.append(torch.where(latest == NO_TIME, -1.0, since))
+        return torch.cat(found, dim=1).float()
+
+    def read(self, summary: Summary, count: Tensor) -> Tensor:
+        """Compute (B, output_size) from summaries of sequences with `count` (B, 1) events."""
+        number = summary["number"]
+        some = number.clamp(min=1)
+        weights = [torch.expm1(-some * rate) / math.expm1(-rate) for rate in _RATES]
+        statistics = [
+            summary["mean"],
+            (summary["squares"] / some).sqrt(),
+            summary["max"],
+            summary["last"],
+            summary["decayed"] / torch.cat(weights, dim=1),
+            scaled_gaps(summary["span"], self.scale),
+        ]
+        of_gaps = torch.where(number > 0, torch.cat(statistics, dim=1), 0.0)
+        ago = summary["ago"]
+        never = -1 - torch.log1p(summary["span"] / self.unit)
+        since = torch.where(ago < 0, never, -torch.log1p(ago.clamp(min=0) / self.unit))
+        return torch.cat([of_gaps, torch.where(count > 0, since, 0.0)], dim=1)
+
+    def merge(self, earlier: Summary, later: Summary, before: Tensor, new: Tensor) -> Summary:  # noqa: ARG002 as all parts
+        """Merge summaries of consecutive parts with `before` and `new` (B, 1) events."""
+        number = later["number"]
+        total = earlier["number"] + number
+        apart = later["mean"] - earlier["mean"]
+        share = number / total.clamp(min=1)
+        back = torch.arange(LAST_GAPS, device=new.device)
+        ends = torch.cat([later["last"], earlier["last"]], dim=1)
+        rows = torch.where(
+            back < number, back, back - number.long().clamp(max=LAST_GAPS) + LAST_GAPS
+        )
+        decay = torch.cat([torch.exp(-new * rate) for rate in _RATES], dim=1)
+        waited = torch.where(earlier["ago"] < 0, -1.0, earlier["ago"] + later["span"])
+        return {
+            "number": total,
+            "mean": earlier["mean"] + apart * share,
+            "squares": earlier["squares"]
+            + later["squares"]
+            + apart.square() * earlier["number"] * share,
+            "max": torch.maximum(earlier["max"], later["max"]),
+            "last": ends.gather(1, rows),
+            "decayed": earlier["decayed"] * decay + later["decayed"],
+            "span": earlier["span"] + later["span"],
+            "ago": torch.where(later["ago"] < 0, waited, later["ago"]),
+        }
