@@ -127,6 +127,23 @@ class Clients:
         counted = g.op("CumSum", steps, g.const(0, np.int64))
         return g.op("Slice", counted, g.const([0], np.int64), self.events)
 
+    def last_rows(self, values: str, size: int, events: int) -> list[str]:
+        """Return (B, size) for each of the last events, the last first; zeros for missing ones.
+
+        Args:
+            values: The name of (E, size) values.
+            size: Their width.
+            events: Number of events.
+        """
+        g = self._graph
+        padded = g.op("Concat", values, g.const(np.zeros((1, size)), np.float32), axis=0)
+        found = []
+        for back in range(events):
+            row = g.op("Sub", self.last, g.const(back, np.int64))
+            there = g.op("GreaterOrEqual", row, self.begins)
+            found.append(g.op("Gather", padded, g.op("Where", there, row, self.events)))
+        return found
+
 
 def slots_of_events(g: Graph, codes: Mapping[str, str], kind: Kind, slots: int) -> str:
     """Build (E,) int64, the slot of each event; see `seqmel.nn.sources`.

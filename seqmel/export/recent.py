@@ -10,7 +10,7 @@ import numpy as np
 
 from seqmel.data.vocabulary import UNSEEN
 from seqmel.export.graph import Clients, Graph, slots_of_events
-from seqmel.export.rhythm import known_numbers, rhythm
+from seqmel.export.rhythm import known_numbers, last_ranks, rhythm
 from seqmel.nn.recent import HALF_LIFE, PlainEvents, Recent, RecentByCategory, RecentEvents
 from seqmel.nn.transitions import Transitions
 
@@ -54,6 +54,8 @@ def recent_events(
         found += rhythm(g, of, module.rhythm, codes, gap, time)
     if module.known is not None:
         found += known_numbers(g, of, module.known, numbers, missing)
+    if module.ranks is not None:
+        found += last_ranks(g, of, module.ranks, codes)
     return found
 
 
@@ -108,25 +110,12 @@ class _Recent:
         middle = g.op("Mul", total, g.op("Div", before_last, g.const(2.0, np.float32)))
         scale = g.op("Div", g.const(4.0, np.float32), g.op("Mul", some, some))
         drift = g.op("Mul", g.op("Sub", placed, middle), scale)
-        found = [self._last(plain), trend, drift]
+        found = [*of.last_rows(plain, size, self.module.events), trend, drift]
         return (
             [*found, *self._runs(codes, g.op("Max", before_last, one))]
             if self.module.columns
             else found
         )
-
-    def _last(self, plain: str) -> str:
-        """Build (B, events * D), the last event first."""
-        g = self.g
-        of = self.of
-        size = self.module.size
-        padded = g.op("Concat", plain, g.const(np.zeros((1, size)), np.float32), axis=0)
-        found = []
-        for back in range(self.module.events):
-            row = g.op("Sub", of.last, g.const(back, np.int64))
-            there = g.op("GreaterOrEqual", row, of.begins)
-            found.append(g.op("Gather", padded, g.op("Where", there, row, of.events)))
-        return g.op("Concat", *found, axis=1) if len(found) > 1 else found[0]
 
     def _runs(self, codes: Mapping[str, str], at_least_one: str) -> list[str]:
         """Build (B, categories) each: ln(1 + the last run), and the fraction of changes."""

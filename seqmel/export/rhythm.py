@@ -1,4 +1,4 @@
-"""The poolings of `seqmel.nn.rhythm` and `seqmel.nn.known_numbers` as nodes of an ONNX graph."""
+"""The poolings `rhythm`, `known_numbers` and `last_ranks` as nodes of an ONNX graph."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import numpy as np
 
 from seqmel.export.graph import Clients, Graph, slots_of_events
 from seqmel.nn.known_numbers import RATE, KnownNumbers
-from seqmel.nn.rhythm import HALF_LIVES, LAST_GAPS, Rhythm
+from seqmel.nn.last_ranks import EVENTS, LastRanks
+from seqmel.nn.rhythm import HALF_LIVES, LAST_GAPS, NEVER, Rhythm
 from seqmel.nn.sources import Kind
 
-__all__ = ["known_numbers", "rhythm"]
+__all__ = ["known_numbers", "last_ranks", "rhythm"]
 
 _SECOND_US = 1_000_000
 
@@ -38,7 +39,7 @@ def rhythm(
     end = g.op("Gather", times, last)
     span = _seconds(g, g.op("Sub", end, g.op("Gather", times, g.op("Min", of.begins, last))))
     of_gaps = _gap_statistics(g, of, module, gap, count, span)
-    parts = [_since(g, of, kind, slots, module.unit, codes, times, (end, span))
+    parts = [_since(g, of, kind, slots, module.unit, codes, times, end)
              for kind, slots in module.slots.items()]  # fmt: skip
     some = g.op("Greater", count, zero)
     return [*of_gaps, *(g.op("Where", some, part, zero) for part in parts)]
@@ -104,10 +105,9 @@ def _since(
     unit: float,
     codes: Mapping[str, str],
     times: str,
-    ends: tuple[str, str],
+    end: str,
 ) -> str:
-    """Build (B, slots), the time since each value; `ends` are (B,) time of the end, and span."""
-    end, span = ends
+    """Build (B, slots), the time since each value; `end` is (B,) the time of the last event."""
     size = g.const(slots, np.int64)
     cell = g.op("Add", g.op("Mul", of.which, size), slots_of_events(g, codes, kind, slots))
     cells = g.op("Mul", of.clients, g.const([slots], np.int64))
@@ -119,10 +119,8 @@ def _since(
     row = g.op("Add", g.unsqueeze(of.begins, 1), g.cast(latest, np.int64))
     latest_time = g.op("Gather", times, g.op("Where", seen, row, of.events))
     ago = _seconds(g, g.op("Sub", g.unsqueeze(end, 1), latest_time))
-    waited = g.op("Where", seen, ago, g.unsqueeze(span, 1))
-    log = _log1p(g, g.op("Div", waited, g.const(unit, np.float32)))
-    extra = g.op("Where", seen, g.const(0.0, np.float32), g.const(1.0, np.float32))
-    return g.op("Neg", g.op("Add", log, extra))
+    log = g.op("Neg", _log1p(g, g.op("Div", ago, g.const(unit, np.float32))))
+    return g.op("Where", seen, log, g.const(NEVER, np.float32))
 
 
 def known_numbers(
@@ -164,3 +162,20 @@ def known_numbers(
     left = g.op("Exp", g.op("Mul", some, g.const(-RATE, np.float32)))
     weight = g.op("Mul", g.op("Sub", one, left), g.const(-1 / math.expm1(-RATE), np.float32))
     return [last, g.op("Div", total, weight)]
+
+
+def last_ranks(g: Graph, of: Clients, module: LastRanks, codes: Mapping[str, str]) -> list[str]:
+    """Build the ranks of the last events, (B, columns) each, the last event first.
+
+    Args:
+        g: The graph that nodes are added to.
+        of: The indices of the events.
+        module: The statistics.
+        codes: Column -> the name of (E,) int64 codes.
+    """
+    ranks = []
+    for name, scale in module.scales.items():
+        log = _log1p(g, g.cast(codes[name], np.float32))
+        ranks.append(g.unsqueeze(g.op("Mul", log, g.const(scale, np.float32)), 1))
+    beside = g.op("Concat", *ranks, axis=1)
+    return of.last_rows(beside, len(ranks), EVENTS)

@@ -33,9 +33,10 @@ from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.vocabulary import NULL, UNSEEN, Vocabulary
 from seqmel.nn.events import TimeFeatures
 from seqmel.nn.known_numbers import KnownNumbers
+from seqmel.nn.last_ranks import LastRanks
 from seqmel.nn.pooling import Summary, in_blocks
 from seqmel.nn.rhythm import Rhythm
-from seqmel.nn.segments import segment_max, segment_sum
+from seqmel.nn.segments import last_rows, merged_last_rows, segment_max, segment_sum
 from seqmel.nn.sources import Kind, Presence, SourceKinds, slots_of_events
 from seqmel.nn.transitions import Transitions
 
@@ -167,22 +168,12 @@ class Recent(nn.Module):
         weighted = [numbers, numbers * place.unsqueeze(1), numbers * _decay(age).unsqueeze(1)]
         total, placed, decayed = (segment_sum(part, batch) for part in weighted)
         found = {
-            "last": self._last(numbers, batch),
+            "last": last_rows(numbers, batch, self.events),
             "total": total,
             "placed": placed,
             "decayed": decayed,
         }
         return found | self._runs(batch, place, count.unsqueeze(1))
-
-    def _last(self, numbers: Tensor, batch: SequenceBatch) -> Tensor:
-        """Return (B, events * D), the last event first."""
-        back = torch.arange(1, self.events + 1, device=batch.device)
-        rows = batch.offsets[1:].unsqueeze(1) - back
-        there = rows >= batch.offsets[:-1].unsqueeze(1)
-        # A missing event is the row after the last.
-        padded = torch.cat([numbers, numbers.new_zeros(1, self.size)])
-        rows = torch.where(there, rows, batch.events)
-        return padded.index_select(0, rows.flatten()).view(len(batch), self.events * self.size)
 
     def _runs(self, batch: SequenceBatch, place: Tensor, count: Tensor) -> Summary:
         """Return (B, categories) each: last run of equal codes, changes, first and last code."""
@@ -218,18 +209,8 @@ class Recent(nn.Module):
 
     def merge(self, earlier: Summary, later: Summary, before: Tensor, new: Tensor) -> Summary:
         """Merge summaries of consecutive parts with `before` and `new` (B, 1) events."""
-        ends = torch.cat([later["last"], earlier["last"]], dim=1)
-        back = torch.arange(self.events, device=new.device)
-        # The new events come first, then the earlier ones.
-        rows = torch.where(back < new, back, back - new.long().clamp(max=self.events) + self.events)
-        shape = (len(new), self.events, self.size)
-        last = (
-            ends.view(len(new), 2 * self.events, self.size)
-            .gather(1, rows.unsqueeze(2).expand(shape))
-            .flatten(1)
-        )
         merged = {
-            "last": last,
+            "last": merged_last_rows(earlier["last"], later["last"], new, self.events),
             "total": earlier["total"] + later["total"],
             "placed": earlier["placed"] + later["placed"] + before * later["total"],
             "decayed": earlier["decayed"] * _decay(new) + later["decayed"],
@@ -353,6 +334,8 @@ class RecentEvents(nn.Module):
         self.rhythm = Rhythm(vocabulary.time, slots) if "rhythm" in names else None
         has_known = "known_numbers" in names and bool(vocabulary.numeric)
         self.known = KnownNumbers(vocabulary) if has_known else None
+        has_ranks = "last_ranks" in names and bool(vocabulary.categorical)
+        self.ranks = LastRanks(vocabulary) if has_ranks else None
         self.output_size = sum(part.output_size for part in self._parts().values())
 
     def _parts(self) -> dict[str, Any]:
@@ -362,6 +345,7 @@ class RecentEvents(nn.Module):
         parts["transitions_"] = self.transitions
         parts["rhythm_"] = self.rhythm
         parts["known_"] = self.known
+        parts["ranks_"] = self.ranks
         return {prefix: part for prefix, part in parts.items() if part is not None}
 
     def forward(self, batch: SequenceBatch) -> Tensor:

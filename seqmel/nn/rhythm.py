@@ -10,8 +10,9 @@ the first to the last event, there are
     s as a scaled logarithm
 
 and for each category value, with the seconds a from its last event to the last event of all, and u
-the median gap of the training data, -ln(1 + a / u); for a value that never was there,
--1 - ln(1 + s / u). A sequence without gaps, or without events, has zeros.
+the median gap of the training data, -ln(1 + a / u). A value that never was there has 1, away from
+those that are overdue: trees then tell "long ago" from all others in one split. A sequence without
+gaps, or without events, has zeros.
 
 All are sums, maxima or copies, so summaries of an earlier and a later part can be merged.
 """
@@ -28,14 +29,15 @@ from seqmel.data.sequences.batch import NO_TIME, SequenceBatch
 from seqmel.data.vocabulary import TimeScale
 from seqmel.nn.events import gap_seconds, scaled_gaps
 from seqmel.nn.pooling import Summary
-from seqmel.nn.segments import segment_max, segment_sum
+from seqmel.nn.segments import merged_last_rows, segment_max, segment_sum
 from seqmel.nn.sources import Kind, slots_of_events
 
-__all__ = ["GAP_STATISTICS", "HALF_LIVES", "LAST_GAPS", "Rhythm"]
+__all__ = ["GAP_STATISTICS", "HALF_LIVES", "LAST_GAPS", "NEVER", "Rhythm"]
 
 HALF_LIVES = (2.0, 8.0)
 """In events."""
 LAST_GAPS = 3
+NEVER = 1.0
 GAP_STATISTICS = 3 + LAST_GAPS + len(HALF_LIVES) + 1
 _RATES = tuple(math.log(2) / half_life for half_life in HALF_LIVES)
 _LEAST = -5.0  # scaled gaps are at least this
@@ -136,8 +138,7 @@ class Rhythm(nn.Module):
         ]
         of_gaps = torch.where(number > 0, torch.cat(statistics, dim=1), 0.0)
         ago = summary["ago"]
-        never = -1 - torch.log1p(summary["span"] / self.unit)
-        since = torch.where(ago < 0, never, -torch.log1p(ago.clamp(min=0) / self.unit))
+        since = torch.where(ago < 0, NEVER, -torch.log1p(ago.clamp(min=0) / self.unit))
         return torch.cat([of_gaps, torch.where(count > 0, since, 0.0)], dim=1)
 
     def merge(self, earlier: Summary, later: Summary, before: Tensor, new: Tensor) -> Summary:  # noqa: ARG002 as all parts
@@ -146,11 +147,6 @@ class Rhythm(nn.Module):
         total = earlier["number"] + number
         apart = later["mean"] - earlier["mean"]
         share = number / total.clamp(min=1)
-        back = torch.arange(LAST_GAPS, device=new.device)
-        ends = torch.cat([later["last"], earlier["last"]], dim=1)
-        rows = torch.where(
-            back < number, back, back - number.long().clamp(max=LAST_GAPS) + LAST_GAPS
-        )
         decay = torch.cat([torch.exp(-new * rate) for rate in _RATES], dim=1)
         waited = torch.where(earlier["ago"] < 0, -1.0, earlier["ago"] + later["span"])
         return {
@@ -160,7 +156,7 @@ class Rhythm(nn.Module):
             + later["squares"]
             + apart.square() * earlier["number"] * share,
             "max": torch.maximum(earlier["max"], later["max"]),
-            "last": ends.gather(1, rows),
+            "last": merged_last_rows(earlier["last"], later["last"], number, LAST_GAPS),
             "decayed": earlier["decayed"] * decay + later["decayed"],
             "span": earlier["span"] + later["span"],
             "ago": torch.where(later["ago"] < 0, waited, later["ago"]),

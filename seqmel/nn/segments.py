@@ -13,7 +13,7 @@ from torch import Tensor
 from seqmel.core.scatter import sum_rows
 from seqmel.data.sequences.batch import SequenceBatch
 
-__all__ = ["segment_max", "segment_sum"]
+__all__ = ["last_rows", "merged_last_rows", "segment_max", "segment_sum"]
 
 _MAX = 2  # the mode of torch.embedding_bag
 
@@ -35,6 +35,29 @@ def segment_max(values: Tensor, batch: SequenceBatch) -> Tensor:
         if values.device.type == "cpu"
         else _largest_and_places(values, batch)[0]
     )
+
+
+def last_rows(values: Tensor, batch: SequenceBatch, events: int) -> Tensor:
+    """Return the rows of the last events: (E, D) -> (B, events * D), the last event first.
+
+    A missing event has zeros.
+    """
+    back = torch.arange(1, events + 1, device=batch.device)
+    rows = batch.offsets[1:].unsqueeze(1) - back
+    there = rows >= batch.offsets[:-1].unsqueeze(1)
+    padded = torch.cat([values, values.new_zeros(1, values.shape[1])])
+    rows = torch.where(there, rows, batch.events)
+    return padded.index_select(0, rows.flatten()).view(len(batch), events * values.shape[1])
+
+
+def merged_last_rows(earlier: Tensor, later: Tensor, new: Tensor, events: int) -> Tensor:
+    """Merge `last_rows` of consecutive parts, the later one of `new` (B, 1) events."""
+    size = later.shape[1] // events
+    ends = torch.cat([later, earlier], dim=1).view(len(new), 2 * events, size)
+    back = torch.arange(events, device=new.device)
+    # The new events come first, then the earlier ones.
+    rows = torch.where(back < new, back, back - new.long().clamp(max=events) + events)
+    return ends.gather(1, rows.unsqueeze(2).expand(len(new), events, size)).flatten(1)
 
 
 class _Max(torch.autograd.Function):

@@ -39,7 +39,8 @@ NAMES = [
     ("transitions",),
     ("rhythm",),
     ("known_numbers",),
-    ("recent", "category_recent", "transitions", "rhythm", "known_numbers"),
+    ("last_ranks",),
+    ("recent", "category_recent", "transitions", "rhythm", "known_numbers", "last_ranks"),
 ]
 
 
@@ -124,8 +125,7 @@ def slow_rhythm(batch: SequenceBatch, slots: int) -> Tensor:
     since = []
     for slot in range(slots):
         own = [t for t, kind in zip(times, kinds, strict=True) if kind == slot]
-        ago = times[-1] - own[-1] if own else span
-        since.append(-math.log1p(ago / unit) - (0 if own else 1))
+        since.append(-math.log1p((times[-1] - own[-1]) / unit) if own else 1.0)
     gaps = [(math.log1p(b - a) - 8.0) / 2.0 for a, b in itertools.pairwise(times)]
     gaps = [min(5.0, max(-5.0, gap)) for gap in gaps]
     if not gaps:
@@ -152,6 +152,14 @@ def slow_known(batch: SequenceBatch) -> Tensor:
     return torch.tensor(last + decayed)
 
 
+def slow_ranks(batch: SequenceBatch) -> Tensor:
+    """Return the ranks of the last three codes of one sequence."""
+    codes = batch.columns["kind"].tolist()
+    size = VOCABULARY.categorical["kind"].size
+    found = [math.log1p(code) / math.log(size) for code in reversed(codes)]
+    return torch.tensor([*found, 0.0, 0.0, 0.0][:3])
+
+
 def expected_of(batch: SequenceBatch, names: tuple[str, ...], slots: int = 4) -> Tensor:
     rows = []
     for i in range(len(batch)):
@@ -160,6 +168,7 @@ def expected_of(batch: SequenceBatch, names: tuple[str, ...], slots: int = 4) ->
         parts["transitions"] = slow_transitions(one, slots)
         parts["rhythm"] = slow_rhythm(one, slots)
         parts["known_numbers"] = slow_known(one)
+        parts["last_ranks"] = slow_ranks(one)
         rows.append(torch.cat([parts[name] for name in names]))
     return torch.stack(rows)
 

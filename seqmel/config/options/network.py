@@ -202,6 +202,7 @@ PoolingName: TypeAlias = Literal[
     "transitions",
     "rhythm",
     "known_numbers",
+    "last_ranks",
     "last_event",
 ]
 PoolingOptions: TypeAlias = Annotated[
@@ -211,10 +212,12 @@ PoolingOptions: TypeAlias = Annotated[
 DEFAULT_POOLING: tuple[PoolingName, ...] = (
     "mean", "std", "max", "log_sum", "category_mean",
     "last_event", "recent", "category_recent", "transitions", "rhythm", "known_numbers",
+    "last_ranks",
 )  # fmt: skip
 LAST_EVENT = "last_event"
 RECENT_POOLINGS = (
     LAST_EVENT, "recent", "category_recent", "transitions", "rhythm", "known_numbers",
+    "last_ranks",
 )  # fmt: skip
 """Poolings of the last events, which no objective sees and which have no weights of their own.
 
@@ -255,6 +258,9 @@ POOLINGS = {
     "known_numbers": (
         "The last known value of each numeric column, and a mean in which later values count more; "
         "not learnt."
+    ),
+    "last_ranks": (
+        "How frequent the category values of the last three events are, by rank; not learnt."
     ),
 }
 POOLING_FACTS = {
@@ -313,7 +319,8 @@ POOLING_FACTS = {
     "rhythm": (
         "of the scaled logarithms of the gaps mean, standard deviation, maximum, the last three, "
         "and means halved every 2 and 8 events back; the time from first to last event; per "
-        "category value -ln(1 + a / u), a the time since its last event, u the median gap",
+        "category value -ln(1 + a / u), a the time since its last event, u the median gap, or 1 "
+        "if there was none",
         "when something happens again matters: a salary comes a month after the last one",
         "",
     ),
@@ -321,6 +328,11 @@ POOLING_FACTS = {
         "per numeric column the last known value x_m, and sum q^(m-j) x_j / sum q^(m-j) over its "
         "known values, q = 2^(-1/4)",
         "most events lack most columns, as in a table of several record types",
+        "",
+    ),
+    "last_ranks": (
+        "ln(1 + r) / ln K for the code r of K of each category, of the last three events",
+        "what comes next depends on the last of many codes, more than have one-hot columns",
         "",
     ),
 }

@@ -1,0 +1,57 @@
+"""Last ranks: how frequent the values of the last events are, by column.
+
+Codes are ranks by frequency. With K codes and code r of an event, ln(1 + r) / ln K is 0 for a
+missing value and 1 for the rarest. The last three events have one number for each category. One-hot
+codes would need hundreds of columns for what trees read from one.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from seqmel.data.sequences.batch import SequenceBatch
+from seqmel.data.vocabulary import Vocabulary
+from seqmel.nn.pooling import Summary
+from seqmel.nn.segments import last_rows, merged_last_rows
+
+__all__ = ["COLUMNS", "EVENTS", "LastRanks"]
+
+COLUMNS = 8
+"""Maximum number of columns (the first ones)."""
+EVENTS = 3
+
+
+class LastRanks(nn.Module):
+    """Ranks of the values of the last events: (B, output_size), the last event first.
+
+    Args:
+        vocabulary: The vocabulary of the events.
+    """
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        columns = list(vocabulary.categorical.items())[:COLUMNS]
+        self.scales = {name: 1 / math.log(max(codes.size, 2)) for name, codes in columns}
+        self.output_size = EVENTS * len(self.scales)
+
+    def summarise(self, batch: SequenceBatch) -> Summary:
+        """Summarise each sequence: (B, EVENTS * columns) float32, zeros for missing events."""
+        ranks = [batch.columns[name].float().log1p() * s for name, s in self.scales.items()]
+        return {"last": last_rows(torch.stack(ranks, dim=1), batch, EVENTS)}
+
+    def read(self, summary: Summary, count: Tensor) -> Tensor:  # noqa: ARG002 as all parts
+        """Return (B, output_size) from a summary."""
+        return summary["last"]
+
+    def merge(
+        self,
+        earlier: Summary,
+        later: Summary,
+        before: Tensor,  # noqa: ARG002 as all parts
+        new: Tensor,
+    ) -> Summary:
+        """Merge summaries of consecutive parts with `new` (B, 1) events in the later one."""
+        return {"last": merged_last_rows(earlier["last"], later["last"], new, EVENTS)}
