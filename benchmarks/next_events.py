@@ -1,0 +1,134 @@
+"""When and what comes next: embeddings by default beside aggregates with order, on many sets.
+
+    python benchmarks/next_events.py DATA_FOLDER -o OUT_FOLDER [--sets berka,nafld] [--clients 2000]
+    [--trees 100] [--seed 0]
+
+The history of each client is cut at a random event. Targets are the hours until the next event and
+values of its columns: a category (its seven most frequent values, and "other") or a number. No
+default was chosen on these targets before the poolings `rhythm`, `known_numbers` and `last_ranks`,
+which were chosen on cards, berka, physionet2012 and nafld and confirmed on the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import seqmel
+from seqmel.config import Config
+from seqmel.data.fitting.timeline import open_and_infer
+from seqmel.data.tables.labels import read_labels
+from seqmel.evaluation.feature_sets import WITH_ORDER, aggregate_sets, standard_rows
+
+COLUMNS = {
+    "cards": ["city", "channel", "amount"],
+    "berka": ["k_symbol", "amount", "balance"],
+    "physionet2012": ["parameter", "value"],
+    "nafld": ["kind", "value"],
+    "baseball": ["team", "gs", "innouts"],
+    "online_retail": ["unit_price", "amount"],
+    "assist2009": ["skill"],
+    "eshop": ["price"],
+    "bpic2013": ["group", "role"],
+}
+HOURS = "log_hours"
+_FEWEST = 8
+_EARLIEST = 5
+_MOST = 200
+_CLASSES = 7
+_RAREST = 10
+_LARGE = 50
+"""Numbers above are predicted as logarithms."""
+
+
+def load(data: Path, name: str, clients: int) -> pd.DataFrame:
+    """Return the events of some clients, in order."""
+    if name == "cards":
+        events = seqmel.generate_card_data(clients, seed=0).events.to_pandas()
+    else:
+        files = [data / name / f"{stem}.parquet" for stem in ("events", "transactions")]
+        events = pd.read_parquet(next(file for file in files if file.exists()))
+    ids = np.sort(events["client_id"].unique())
+    if len(ids) > clients:
+        ids = np.random.default_rng(0).choice(ids, clients, replace=False)
+    events = events[events["client_id"].isin(ids)]
+    return events.sort_values(["client_id", "event_time"], kind="stable", ignore_index=True)
+
+
+def cut(events: pd.DataFrame, columns: list[str], seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Cut each history at random, and label what comes next."""
+    random = np.random.default_rng(seed)
+    sizes = events.groupby("client_id", sort=False).size()
+    ends = sizes.cumsum().to_numpy()
+    kept = np.zeros(len(events), bool)
+    clients = []
+    following = []
+    for client, size, end in zip(sizes.index, sizes, ends, strict=True):
+        if size < _FEWEST:
+            continue
+        at = end - size + int(random.integers(_EARLIEST, size))
+        kept[max(end - size, at - _MOST) : at] = True
+        clients.append(client)
+        following.append(at)
+    later = events.loc[following]
+    earlier = events.loc[np.array(following) - 1, "event_time"]
+    hours = (later["event_time"].to_numpy() - earlier.to_numpy()) / np.timedelta64(1, "h")
+    labels = {"client_id": clients, HOURS: np.log1p(hours)}
+    for column in columns:
+        values = later[column]
+        if pd.api.types.is_float_dtype(values):
+            large = values.abs().max() > _LARGE
+            labels[column] = np.sign(values) * np.log1p(values.abs()) if large else values
+        else:
+            values = values.astype(str)
+            counts = values.value_counts()
+            frequent = counts.index[: min(_CLASSES, int((counts >= _RAREST).sum()))]
+            labels[column] = values.where(values.isin(frequent), "other")
+    return events[kept], pd.DataFrame({n: np.asarray(column) for n, column in labels.items()})
+
+
+def compare(
+    folder: Path, name: str, events: pd.DataFrame, labels: pd.DataFrame, trees: int
+) -> None:
+    """Train, embed and score, and print the scores of each target."""
+    path = folder / f"{name}.parquet"
+    events.to_parquet(path, index=False)
+    labels.to_parquet(folder / f"{name}-labels.parquet", index=False)
+    source, schema = open_and_infer(
+        str(path), Config.from_dict({"schema": {"client": "client_id"}}).schema
+    )
+    sets = aggregate_sets(source, schema)
+    sets["embeddings"] = seqmel.train(path, client="client_id", time="event_time").embed(path)
+    probes, averages = standard_rows(sets)
+    for target in labels.columns.drop("client_id"):
+        known = labels[target].dropna()
+        if known.nunique() < 2:
+            continue
+        y = read_labels(folder / f"{name}-labels.parquet", target, client="client_id")
+        scores = seqmel.score(y, sets, probes=probes, averages=averages, trees=trees)
+        print(name, scores, scores.difference("embeddings", WITH_ORDER), sep="\n", flush=True)
+
+
+def main() -> None:
+    """Read the options and compare on each set."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--sets", default=",".join(COLUMNS))
+    parser.add_argument("--clients", type=int, default=2_000)
+    parser.add_argument("--trees", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    given.output.mkdir(parents=True, exist_ok=True)
+    for name in given.sets.split(","):
+        events = load(given.data, name, given.clients)
+        compare(given.output, name, *cut(events, COLUMNS[name], given.seed), given.trees)
+
+
+if __name__ == "__main__":
+    main()
