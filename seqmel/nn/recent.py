@@ -368,16 +368,11 @@ class RecentEvents(nn.Module):
         return {name: torch.cat([summary[name] for summary in found]) for name in found[0]}
 
     def _summarise(self, numbers: Tensor, width: int, batch: SequenceBatch) -> Summary:
-        plain, gaps = numbers[:, :width], numbers[:, width:]
+        inputs = {"recent_": numbers[:, :width], "rhythm_": numbers[:, width:]}
         found: Summary = {}
         for prefix, part in self._parts().items():
-            if part is self.recent:
-                summary = part.summarise(plain, batch)
-            elif part is self.rhythm:
-                summary = part.summarise(gaps, batch)
-            else:
-                summary = part.summarise(batch)
-            found |= {prefix + name: values for name, values in summary.items()}
+            own = (inputs[prefix],) if prefix in inputs else ()
+            found |= {prefix + n: values for n, values in part.summarise(*own, batch).items()}
         return found
 
     def read(self, summary: Summary, count: Tensor) -> Tensor:
