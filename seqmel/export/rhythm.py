@@ -37,8 +37,7 @@ def rhythm(
     times = g.op("Concat", time, g.const([0], np.int64), axis=0)
     last = g.op("Where", g.op("Less", of.last, of.begins), of.events, of.last)
     end = g.op("Gather", times, last)
-    span = _seconds(g, g.op("Sub", end, g.op("Gather", times, g.op("Min", of.begins, last))))
-    of_gaps = _gap_statistics(g, of, module, gap, count, span)
+    of_gaps = _gap_statistics(g, of, gap, count)
     parts = [_since(g, of, kind, slots, module.unit, codes, times, end)
              for kind, slots in module.slots.items()]  # fmt: skip
     some = g.op("Greater", count, zero)
@@ -55,10 +54,8 @@ def _log1p(g: Graph, value: str) -> str:
     return g.op("Log", g.op("Add", value, g.const(1.0, np.float32)))
 
 
-def _gap_statistics(
-    g: Graph, of: Clients, module: Rhythm, gap: str, count: str, span: str
-) -> list[str]:
-    """Build (B, GAP_STATISTICS) of the scaled gaps; `count` is (B, 1), `span` (B,) seconds."""
+def _gap_statistics(g: Graph, of: Clients, gap: str, count: str) -> list[str]:
+    """Build (B, GAP_STATISTICS) of the scaled gaps; `count` is (B, 1)."""
     one = g.const(1.0, np.float32)
     zero = g.const(0.0, np.float32)
     place = g.cast(of.place, np.float32)
@@ -89,10 +86,6 @@ def _gap_statistics(
         left = g.op("Exp", g.op("Mul", some, g.const(-rate, np.float32)))
         weight = g.op("Mul", g.op("Sub", one, left), g.const(-1 / math.expm1(-rate), np.float32))
         found.append(g.op("Div", summed(g.op("Mul", gap, decay)), weight))
-    center, scale = (
-        g.const(x, np.float32) for x in (module.scale.gap_center, module.scale.gap_scale)
-    )
-    found.append(g.unsqueeze(g.op("Div", g.op("Sub", _log1p(g, span), center), scale), 1))
     beside = g.op("Concat", *found, axis=1)
     return [g.op("Where", g.op("Greater", number, zero), beside, zero)]
 

@@ -1,13 +1,11 @@
 """Rhythm: the gaps between the events of a client, and the time since each category value.
 
 What happens next, and when, depends on how long ago things were: a salary comes a month after the
-last one. With the scaled logarithms g_1 .. g_m of the m gaps of a sequence, and s its seconds from
-the first to the last event, there are
+last one. With the scaled logarithms g_1 .. g_m of the m gaps of a sequence, there are
 
     mean, standard deviation and maximum of g
     g_m, g_(m-1), g_(m-2)                                      zero for a gap that is missing
     sum_j q^(n-1-j) g_j / (1 + q + ... + q^(m-1))              q = 2^(-1/2) and 2^(-1/8) per event
-    s as a scaled logarithm
 
 and for each category value, with the seconds a from its last event to the last event of all, and u
 the median gap of the training data, -ln(1 + a / u). A value that never was there has 1, away from
@@ -38,7 +36,7 @@ HALF_LIVES = (2.0, 8.0)
 """In events."""
 LAST_GAPS = 3
 NEVER = 1.0
-GAP_STATISTICS = 3 + LAST_GAPS + len(HALF_LIVES) + 1
+GAP_STATISTICS = 3 + LAST_GAPS + len(HALF_LIVES)
 _RATES = tuple(math.log(2) / half_life for half_life in HALF_LIVES)
 _LEAST = -5.0  # scaled gaps are at least this
 
@@ -134,7 +132,6 @@ class Rhythm(nn.Module):
             summary["max"],
             summary["last"],
             summary["decayed"] / torch.cat(weights, dim=1),
-            scaled_gaps(summary["span"], self.scale),
         ]
         of_gaps = torch.where(number > 0, torch.cat(statistics, dim=1), 0.0)
         ago = summary["ago"]

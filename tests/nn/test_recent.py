@@ -119,8 +119,7 @@ def slow_rhythm(batch: SequenceBatch, slots: int) -> Tensor:
     times = [int(t) / 1e6 for t in batch.time]
     kinds = [k if k < slots else 1 for k in batch.columns["kind"].tolist()]
     if not times:
-        return torch.zeros(9 + slots)
-    span = times[-1] - times[0]
+        return torch.zeros(8 + slots)
     unit = math.expm1(8.0)
     since = []
     for slot in range(slots):
@@ -129,7 +128,7 @@ def slow_rhythm(batch: SequenceBatch, slots: int) -> Tensor:
     gaps = [(math.log1p(b - a) - 8.0) / 2.0 for a, b in itertools.pairwise(times)]
     gaps = [min(5.0, max(-5.0, gap)) for gap in gaps]
     if not gaps:
-        return torch.tensor([0.0] * 9 + since)
+        return torch.tensor([0.0] * 8 + since)
     found = torch.tensor(gaps, dtype=torch.float64)
     last = [*reversed(gaps), 0.0, 0.0, 0.0][:3]
     decayed = []
@@ -137,7 +136,7 @@ def slow_rhythm(batch: SequenceBatch, slots: int) -> Tensor:
         weights = 0.5 ** (torch.arange(len(gaps) - 1, -1, -1).double() / half_life)
         decayed.append(float((found * weights).sum() / weights.sum()))
     middle = [float(found.mean()), float(found.std(correction=0)), max(gaps)]
-    return torch.tensor([*middle, *last, *decayed, (math.log1p(span) - 8.0) / 2.0, *since])
+    return torch.tensor([*middle, *last, *decayed, *since])
 
 
 def slow_known(batch: SequenceBatch) -> Tensor:

@@ -318,9 +318,8 @@ POOLING_FACTS = {
     ),
     "rhythm": (
         "of the scaled logarithms of the gaps mean, standard deviation, maximum, the last three, "
-        "and means halved every 2 and 8 events back; the time from first to last event; per "
-        "category value -ln(1 + a / u), a the time since its last event, u the median gap, or 1 "
-        "if there was none",
+        "and means halved every 2 and 8 events back; per category value -ln(1 + a / u), a the time "
+        "since its last event, u the median gap, or 1 if there was none",
         "when something happens again matters: a salary comes a month after the last one",
         "",
     ),
