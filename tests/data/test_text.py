@@ -14,11 +14,12 @@ from small import TINY, card_events
 import seqmel
 from seqmel.core.errors import InputError, ModelError, SchemaError
 from seqmel.data.encoding.event_encoding import encode
-from seqmel.data.fitting.statistics import count_events
+from seqmel.data.fitting.statistics import ColumnBins, count_events
 from seqmel.data.kinds.category import shortened
 from seqmel.data.kinds.text import TextColumn, TextKind, words_of
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sources.reading import open_events
+from seqmel.evaluation.drift import psi_of_counts
 from seqmel.inference.unseen import EventsWarning
 from seqmel.report.events import describe
 
@@ -241,3 +242,23 @@ def test_long_texts_are_shortened_in_descriptions() -> None:
     assert shortened("two\n lines") == "two lines"
     assert shortened("x" * 60) == "x" * 60
     assert shortened("word " * 5000) == "word " * 11 + "wo..."
+
+
+def test_drift_sees_every_word_and_models_of_the_first_word_keep_their_bins() -> None:
+    random = np.random.default_rng(0)
+    words = [f"{a}lamp{b}" for a in "bcdfghjk" for b in "aeiou"]
+
+    def counts(texts: list[str], size: int) -> np.ndarray:
+        bins = ColumnBins(edges=None, counts=(0,) * size, kind="text")
+        return bins.count(encoded(*texts).numpy())
+
+    def payments(known: list[str]) -> list[str]:
+        return [f"pay {' '.join(random.choice(known, 3))}" for _ in range(2_000)]
+
+    size, _ = TextKind().bins(TextColumn(), [])
+    before, same, other = payments(words), payments(words), payments(words[:4])
+    assert psi_of_counts(counts(before, size), counts(same, size)) < 0.1
+    assert psi_of_counts(counts(before, size), counts(other, size)) > 0.25
+    of_first = counts(other, 33)
+    assert sorted(of_first.tolist()) == [0] * 32 + [2_000]
+    assert counts(["?", "a b c"], size)[0] == 1

@@ -81,7 +81,7 @@ class ColumnBins(_Data):
         """
         size = len(self.counts)
         if self.kind is not None:
-            values = KINDS[self.kind].bin_of(values)
+            values = KINDS[self.kind].bin_of(values, size)
         if self.edges is None:
             return np.bincount(np.minimum(values.astype(np.int64), size - 1), minlength=size)
         bins = np.searchsorted(np.array(self.edges, np.float32), values, side="right")

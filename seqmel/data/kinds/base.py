@@ -371,10 +371,14 @@ class ColumnKind(ABC, Generic[F]):
             The number of bins, and the edges of `ColumnBins`.
         """
 
-    def bin_of(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def bin_of(self, values: npt.NDArray[Any], bins: int) -> npt.NDArray[Any]:
         """Return the bin of each encoded value, for bins without edges.
 
         Values beyond the last bin are counted in it.
+
+        Args:
+            values: encoded values.
+            bins: the number of bins.
         """
         return values
 

@@ -143,7 +143,7 @@ class HashedKind(NameKind, ColumnKind[HashedColumn]):
         """Return a bin for null, and 32 for hashes."""
         return 1 + BINS, None
 
-    def bin_of(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def bin_of(self, values: npt.NDArray[Any], bins: int) -> npt.NDArray[Any]:
         """Return 0 for null, else one more than the hash modulo 32."""
         return bin_of_hash(values)
 

@@ -226,7 +226,7 @@ class SetKind(ColumnKind[SetItems]):
         """Return one bin per code of the most frequent item; the last is for all further ones."""
         return min(fitted.size, FIRST + _TOP + 1), None
 
-    def bin_of(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def bin_of(self, values: npt.NDArray[Any], bins: int) -> npt.NDArray[Any]:
         """Return the code of the most frequent item."""
         first: npt.NDArray[Any] = values[:, 0]
         return first

@@ -49,6 +49,7 @@ _PART = 4  # characters; a word of five letters has five parts with its ends
 _PAIRS = _PIECES // 2  # an encoded value is so many integers, of two pieces each
 _HASHES = 2**16 - 1
 _FUNCTION = "seqmel_text"
+_BINS = BINS - 1  # for drift; another number than that of bins of the first word
 _WORD = re.compile(r"[^\W_]+")
 _DIGITS = re.compile(r"\d+")
 _KEPT = 2**16  # words and texts that are encoded once
@@ -235,12 +236,22 @@ class TextKind(NameKind, ColumnKind[TextColumn]):
         return f"words and parts of words in {fitted.rows:,} rows"
 
     def bins(self, fitted: TextColumn, values: Sequence[npt.NDArray[Any]]) -> tuple[int, None]:
-        """Return a bin for missing, and 32 for the hash of the first word."""
-        return 1 + BINS, None
+        """Return a bin for missing, and 31 for hashes of words and parts of words."""
+        return 1 + _BINS, None
 
-    def bin_of(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return 0 for missing, else one more than the hash of the first word modulo 32."""
-        return bin_of_hash(values[:, 0].astype(np.int64) & _HASHES)
+    def bin_of(self, values: npt.NDArray[Any], bins: int) -> npt.NDArray[Any]:
+        """Return 0 for missing, else one more than the hash of a piece of the text modulo 31.
+
+        The piece is chosen by the hashes of all, so that a change of any word shows. The 33 bins of
+        earlier models are of the first word.
+        """
+        pairs = values.astype(np.int64) & 0xFFFFFFFF
+        pieces = np.stack([pairs & _HASHES, pairs >> 16], axis=2).reshape(len(values), -1)
+        if bins == 1 + BINS:
+            return bin_of_hash(pieces[:, 0])
+        known = np.maximum((pieces > 0).sum(axis=1), 1)
+        chosen = pieces[np.arange(len(pieces)), pieces.sum(axis=1) % known]
+        return np.where(chosen > 0, (chosen - 1) % _BINS + 1, 0)
 
     def is_unknown(self, values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """Return whether a text has no words."""

@@ -222,12 +222,11 @@ class VectorKind(ColumnKind[VectorScales]):
         self, fitted: VectorScales, values: Sequence[npt.NDArray[Any]]
     ) -> tuple[int, tuple[float, ...]]:
         """Return bins between quantiles of the length of the scaled vector, and one for missing."""
-        return quantile_bins([self.bin_of(x) for x in values])
+        return quantile_bins([_lengths(x) for x in values])
 
-    def bin_of(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def bin_of(self, values: npt.NDArray[Any], bins: int) -> npt.NDArray[Any]:
         """Return the root mean square of the scaled numbers."""
-        lengths: npt.NDArray[Any] = np.sqrt(np.square(values, dtype=np.float32).mean(axis=1))
-        return lengths
+        return _lengths(values)
 
     def is_unknown(self, values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """Return whether a vector is missing."""
@@ -236,6 +235,12 @@ class VectorKind(ColumnKind[VectorScales]):
 
     unknown_bin: ClassVar[int] = -1
     unknown_words: ClassVar[str] = "has no vectors"
+
+
+def _lengths(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the root mean square of scaled numbers."""
+    lengths: npt.NDArray[Any] = np.sqrt(np.square(values, dtype=np.float32).mean(axis=1))
+    return lengths
 
 
 def _are_numbers(kind: str) -> bool:
