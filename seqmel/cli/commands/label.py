@@ -121,9 +121,10 @@ def label(
     _print_summary(made, options.kind)
     names = ", ".join(made.columns)
     typer.echo(f"{rows:,} rows of {made.clients:,} clients in {output}: {names}")
+    task = " --task survival" if options.kind == "time_to_event" else ""
     typer.echo(
         f"next: seqmel finetune MODEL {event_words(table)} {output} --target {target} "
-        f"--time-column {made.columns[1]} -o MODEL2"
+        f"--time-column {made.columns[1]}{task} -o MODEL2"
     )
 
 
