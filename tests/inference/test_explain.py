@@ -22,6 +22,7 @@ from seqmel.cli.reasons import in_short
 from seqmel.core.errors import ConfigError, InputError, ModelError
 from seqmel.data.fitting.statistics import ColumnBins
 from seqmel.data.sequences.batch import SequenceBatch
+from seqmel.evaluation.reasons_picture import draw_reasons, score_so_far
 from seqmel.inference.attribution import Walk
 from seqmel.training.run import prepare
 
@@ -240,12 +241,28 @@ def test_the_command_prints_the_largest_and_writes_all(
         "explain", str(tmp_path / "model"), str(tmp_path / "events.parquet"), "--client", str(ONE),
         "--target", "spends", "--facts", str(tmp_path / "facts.csv"), "--orders", "2",
         "--top", "2", "-o", str(tmp_path / "reasons.parquet"),
+        "--plot", str(tmp_path / "reasons.png"),
     ).stdout  # fmt: skip
+    assert (tmp_path / "reasons.png").read_bytes().startswith(b"\x89PNG")
     found = pd.read_parquet(tmp_path / "reasons.parquet")
     assert f"client_id {ONE}: spends is {found['contribution'].sum():.4g}" in done
     sums = found[found["part"] != "baseline"].groupby("column")["contribution"].sum()
     assert f"{sums[sums.abs().idxmax()]:+.4f}" in done
     assert f"... and {len(sums) - 2} more" in done
+
+
+def test_the_score_so_far_ends_at_the_score(tuned: seqmel.Model, tmp_path: Path) -> None:
+    rows = tuned.explain(EVENTS, ONE, target="spends", facts=FACTS, orders=1, last=4)
+    found = score_so_far(rows)
+    assert len(found) == EVENTS.to_pandas()["client_id"].eq(ONE).sum() == 3
+    assert found["score"].iloc[-1] == pytest.approx(rows["contribution"].sum())
+    steps = found["score"].diff().iloc[1:]
+    np.testing.assert_allclose(steps, found["contribution"].iloc[1:], rtol=1e-6)
+    nothing = tuned.explain(
+        EVENTS, ONE, target="spends", facts=FACTS, orders=1, as_of=dt.date(1960, 1, 1)
+    )
+    draw_reasons(tmp_path / "nothing.png", nothing)
+    assert score_so_far(nothing).empty
 
 
 def test_a_history_without_events_is_said_in_one_line(plain: seqmel.Model) -> None:

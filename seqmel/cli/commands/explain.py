@@ -49,6 +49,10 @@ def explain(
         Path | None,
         typer.Option("--output", "-o", help="Parquet file for the contribution of each part."),
     ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Draw a timeline of the reasons to this PNG file."),
+    ] = None,
     device: Device = None,
     overwrite: Overwrite = False,
     log: Log = None,
@@ -65,6 +69,8 @@ def explain(
     if output is not None:
         check_parquet_name(output)
         check_output(output, overwrite=overwrite, folder=False, reads=(tables, facts))
+    if plot is not None:
+        check_output(plot, overwrite=overwrite, folder=False, reads=(tables, facts))
     given: dict[str, Any] = {
         "target": target,
         "near": near,
@@ -84,3 +90,9 @@ def explain(
         with atomic_write(output) as partial:
             found.to_parquet(partial, index=False)
         typer.echo(f"\n{len(found):,} contributions in {output}")
+    if plot is not None:
+        from seqmel.evaluation.reasons_picture import draw_reasons
+
+        with atomic_write(plot) as partial:
+            draw_reasons(partial, found)
+        typer.echo(f"timeline in {plot}")
