@@ -55,6 +55,10 @@ def bracket(x1: float, x2: float, y: float, colour: str) -> str:
     )
 
 
+def bar(x: float, y: float, width: float, height: float, fill: str) -> str:
+    return f'<rect x="{x:g}" y="{y:g}" width="{width:.1f}" height="{height:g}" fill="{fill}"/>'
+
+
 def views() -> str:
     """Two clients, and slices of their sequences."""
     parts = [text(20, 28, "time"), line(60, 24, 640, 24, GREY), text(640, 29, "&#9654;", fill=GREY)]

@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
@@ -89,14 +90,25 @@ def test_links_of_a_page_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_the_pictures_are_those_that_the_script_draws() -> None:
-    spec = importlib.util.spec_from_file_location("pictures", ROOT / "docs" / "pictures.py")
+def script(path: str) -> ModuleType:
+    """Load a script of the repository as a module."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
     assert spec is not None
     assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    held = {p.stem: p.read_text(encoding="utf-8") for p in script.FOLDER.glob("*.svg")}
-    assert held == {name: draw() for name, draw in script.PICTURES.items()}
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_tables_and_pictures_are_those_of_the_raw_results() -> None:
+    tables, concepts = script("research/tables.py"), script("docs/pictures.py")
+    written = {page: (ROOT / page).read_text(encoding="utf-8") for page in tables.PAGES}
+    assert {page: tables.filled(text) for page, text in written.items()} == written
+    marks = re.findall("<!-- table (.+?) -->", "".join(written.values()))
+    assert sorted(marks) == sorted(tables.TABLES)
+    held = {p.stem: p.read_text(encoding="utf-8") for p in concepts.FOLDER.glob("*.svg")}
+    drawn = tables.PICTURES | concepts.PICTURES
+    assert held == {name: draw() for name, draw in drawn.items()}
 
 
 def commands_on(text: str) -> list[tuple[str, list[str]]]:

@@ -1,0 +1,277 @@
+"""Write the tables of the pages, and their pictures, from the raw results in research/data.
+
+    python research/tables.py
+
+replaces what stands between `<!-- table NAME -->` and `<!-- end -->` in README.md and docs/*.md,
+and draws docs/pictures/{quality,speed,reliability}.svg. A test checks that nothing would change.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from scipy import stats
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT / "research" / "data"
+PAGES = ("README.md", "docs/results.md", "docs/performance.md", "docs/reliability.md")
+ORDER, ALONE = "aggregates with order", "embeddings"
+AVERAGED = "embeddings: linear, aggregates with order: averaged"
+COLUMNS = ["aggregates", ORDER, ALONE, "embeddings: linear"]
+METRICS = {"auroc": "AUROC", "r2": "R2", "accuracy": "accuracy"}
+SHOWN = [
+    ("cards", "gender, AUROC"),
+    ("berka", "age_group, accuracy"),
+    ("nafld", "death_5y, AUROC"),
+    ("eshop", "next_shop_page, accuracy"),
+    ("physionet2012", "in_hospital_death, AUROC"),
+    ("assist2009", "next_same_skill, AUROC"),
+    ("bpic2013", "log_hours_to_next, R2"),
+]
+"""What the README shows of the targets."""
+Rows = list[list[str]]
+
+
+def results(name: str) -> pd.DataFrame:
+    return pd.read_parquet(DATA / f"{name}.parquet")
+
+
+def measured(name: str) -> Any:
+    return json.loads((DATA / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def number(value: float, *, signed: bool = False) -> str:
+    text = f"{value:{'+' if signed else ''}.3f}".replace("0.", ".", 1)
+    return ".000" if text in ("-.000", "+.000") else text
+
+
+def difference(table: pd.DataFrame, better: str) -> str:
+    """Return the mean difference to the aggregates with order, with its 95 % interval."""
+    mean, half = _difference(table, better)
+    return f"{number(mean, signed=True)} ± {number(half)}"
+
+
+def _difference(table: pd.DataFrame, better: str) -> tuple[float, float]:
+    base = table[table["features"] == ORDER].set_index("fold")["value"]
+    rows = table[table["features"] == better]
+    found = np.asarray(rows["value"] - rows["fold"].map(base), dtype=np.float64)
+    half = stats.t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found))
+    return float(found.mean()), float(half)
+
+
+def of_targets(name: str) -> list[tuple[str, str, pd.DataFrame]]:
+    """Return (set, target with its metric, results), in the order of the plan."""
+    table = results(name)
+    plan = yaml.safe_load((ROOT / "configs/tables/battery.yaml").read_text(encoding="utf-8"))
+    found = []
+    for data, options in plan["data"].items():
+        for target in options["targets"]:
+            rows = table[(table["data"] == data) & (table["target"] == target)]
+            if len(rows):
+                found.append((data, f"{target}, {METRICS[rows['metric'].iloc[0]]}", rows))
+    return found
+
+
+def battery(role: str) -> Rows:
+    plan = yaml.safe_load((ROOT / "configs/tables/battery.yaml").read_text(encoding="utf-8"))
+    roles = {data: options["role"] for data, options in plan["data"].items()}
+    head = ["set", "target, metric", "aggregates", ORDER, ALONE, "linear", "averaged"]
+    rows: Rows = [[*head, f"{ALONE} - {ORDER}"]]
+    for data, target, table in of_targets("battery"):
+        if roles[data] == role:
+            means = table.groupby("features")["value"].mean()
+            shown = _best_in_bold([means[name] for name in COLUMNS])
+            cells = [*shown, number(means[AVERAGED]), difference(table, ALONE)]
+            rows.append([data, target, *cells])
+    return _once(rows)
+
+
+def two_seeds() -> Rows:
+    rows: Rows = [["set", "target, metric", ORDER, ALONE, "linear", f"{ALONE} less aggregates"]]
+    rows[0].append("averaged less aggregates")
+    for data, target, table in of_targets("battery_two_seeds"):
+        means = table.groupby("features")["value"].mean()
+        shown = _best_in_bold([means[name] for name in COLUMNS[1:]])
+        gains = [difference(table, ALONE), difference(table, AVERAGED)]
+        rows.append([data, target, *shown, *gains])
+    return _once(rows)
+
+
+def quality() -> Rows:
+    """A few targets for the README, good and bad: two seeds where there are two."""
+    rows: Rows = [["set, target, metric", ORDER, ALONE, "difference"]]
+    found = {(data, target): table for data, target, table in of_targets("battery")}
+    found |= {(data, target): table for data, target, table in of_targets("battery_two_seeds")}
+    for data, target in SHOWN:
+        table = found[data, target]
+        means = table.groupby("features")["value"].mean()
+        shown = _best_in_bold([means[ORDER], means[ALONE]])
+        rows.append([f"{data}, {target}", *shown, difference(table, ALONE)])
+    return rows
+
+
+def speed() -> Rows:
+    rows: Rows = [["stage", "times as fast (lowest to highest)"]]
+    for stage in measured("speed")["ratios"]:
+        low, high = stage["range"]
+        rows.append([stage["stage"], f"{stage['ratio']:g} ({low:g} to {high:g})"])
+    return rows
+
+
+def scaling() -> Rows:
+    rows: Rows = [["stage", "clients", "events", "seconds", "peak MB"]]
+    for stage in measured("speed")["scaling"]:
+        peak = f"{stage['peak_mb']:,}" if stage["peak_mb"] else ""
+        events = f"{stage['events']:,} million"
+        rows.append(
+            [stage["stage"], f"{stage['clients']:,}", events, f"{stage['seconds']:,}", peak]
+        )
+    return rows
+
+
+def online() -> Rows:
+    rows: Rows = [["call", "p50 ms", "p99 ms"]]
+    return [
+        *rows,
+        *([c["call"], str(c["p50"]), str(c["p99"])] for c in measured("speed")["online"]),
+    ]
+
+
+def kills() -> Rows:
+    rows: Rows = [["what", "tried", "ended as it should", "did not"]]
+    for trial in measured("reliability"):
+        rows.append([trial["what"], f"{trial['tried']:,}", trial["ends"], str(trial["bad"])])
+    return rows
+
+
+TABLES: dict[str, Callable[[], Rows]] = {
+    "quality": quality,
+    "battery of sets to choose by": lambda: battery("choose"),
+    "battery of sets to confirm": lambda: battery("confirm"),
+    "two seeds": two_seeds,
+    "speed": speed,
+    "scaling": scaling,
+    "online": online,
+    "reliability": kills,
+}
+
+
+def _best_in_bold(values: list[float]) -> list[str]:
+    best = max(round(value, 3) for value in values)
+    return [f"**{number(v)}**" if round(v, 3) == best else number(v) for v in values]
+
+
+def _once(rows: Rows) -> Rows:
+    """Name each set in its first row alone."""
+    before = ""
+    for row in rows[1:]:
+        row[0], before = ("" if row[0] == before else row[0]), row[0]
+    return rows
+
+
+def markdown(rows: Rows) -> str:
+    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def filled(text: str) -> str:
+    """Return the text of a page with its tables as the results say."""
+
+    def table(mark: re.Match[str]) -> str:
+        return f"{mark[1]}\n\n{markdown(TABLES[mark[2]]())}\n\n<!-- end -->"
+
+    return re.sub(r"(<!-- table (.+?) -->)\n.*?<!-- end -->", table, text, flags=re.DOTALL)
+
+
+def drawing() -> ModuleType:
+    """docs/pictures.py, for its shapes and colours."""
+    path = ROOT / "docs" / "pictures.py"
+    spec = importlib.util.spec_from_file_location("pictures", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def quality_picture() -> str:
+    """Draw embeddings less aggregates with order, with intervals: a row per target."""
+    d = drawing()
+    found = [(f"{data} {target}", t) for data, target, t in of_targets("battery")]
+    zero, scale, top = 430, 3000, 62
+    bottom = top + 24 * len(found)
+    parts = [
+        d.text(
+            20, 28, "LightGBM on embeddings less LightGBM on aggregates with order, 95 % intervals"
+        ),
+        d.line(zero, top - 14, zero, bottom, d.GREY),
+        d.text(zero - 8, bottom + 18, "&#9664; aggregates better", anchor="end"),
+        d.text(zero + 8, bottom + 18, "embeddings better &#9654;"),
+    ]
+    for row, (name, table) in enumerate(found):
+        mean, half = _difference(table, ALONE)
+        y = top + 24 * row
+        colour = d.GREY if abs(mean) <= half else d.BLUE if mean > 0 else d.ORANGE
+        left, right = (min(680, max(270, zero + scale * x)) for x in (mean - half, mean + half))
+        parts.append(d.text(20, y + 4, name))
+        parts += [d.line(left, y, right, y, colour), d.dot(zero + scale * mean, y, colour, 5)]
+        parts.append(d.text(760, y + 4, number(mean, signed=True), anchor="end"))
+    return d.svg(780, bottom + 34, "What embeddings are worth beside aggregates", *parts)
+
+
+def speed_picture() -> str:
+    d = drawing()
+    stages = measured("speed")["ratios"]
+    zero, scale = 330, 150
+    parts = [
+        d.text(20, 28, "times as fast as pytorch-lifestream, logarithmic; line: lowest to highest")
+    ]
+    for row, stage in enumerate(stages):
+        y = 62 + 30 * row
+        x = [zero + scale * float(np.log10(v)) for v in (stage["ratio"], *stage["range"])]
+        parts.append(d.text(20, y + 5, stage["stage"]))
+        parts.append(d.bar(zero, y - 9, x[0] - zero, 18, d.BLUE))
+        parts += [d.line(x[1], y, x[2], y), d.text(x[2] + 10, y + 5, f"{stage['ratio']:g}")]
+    bottom = 62 + 30 * len(stages)
+    parts.append(d.line(zero, 44, zero, bottom - 12, d.INK))
+    return d.svg(700, bottom, "Speed beside pytorch-lifestream", *parts)
+
+
+def reliability_picture() -> str:
+    d = drawing()
+    trials = measured("reliability")
+    parts = [d.text(20, 28, "how trials ended; none ended in a wrong or half-written result")]
+    for row, trial in enumerate(trials):
+        y, x = 66 + 52 * row, 20.0
+        parts.append(d.text(20, y, f"{trial['what']}: {trial['tried']:,}"))
+        for number_, (name, count) in enumerate(trial["counts"].items()):
+            width = 640 * count / trial["tried"]
+            parts.append(d.bar(x, y + 8, width, 16, (d.BLUE, d.GREY, d.ORANGE)[number_ % 3]))
+            if width > 120:
+                parts.append(d.text(x + 6, y + 20, f"{name} {count:,}", fill="white"))
+            x += width
+    return d.svg(680, 66 + 52 * len(trials), "How trials of reliability ended", *parts)
+
+
+PICTURES = {
+    "quality": quality_picture,
+    "speed": speed_picture,
+    "reliability": reliability_picture,
+}
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        path = ROOT / page
+        path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")
+    for name, draw in PICTURES.items():
+        (ROOT / "docs" / "pictures" / f"{name}.svg").write_text(draw(), encoding="utf-8")
