@@ -34,7 +34,10 @@ def _tensorboard(folder: Path, name: str) -> Any:
 def _mlflow(folder: Path, name: str) -> Any:
     from pytorch_lightning.loggers import MLFlowLogger
 
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or Path("mlruns").resolve().as_uri()
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:  # newer versions write to a folder only if they are allowed to
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+        uri = Path("mlruns").resolve().as_uri()
     return MLFlowLogger("seqmel", run_name=name, tracking_uri=uri)
 
 

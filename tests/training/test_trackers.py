@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,23 @@ def test_a_run_is_named_after_its_model(
     assert "model" in [*one.given, one.options.get("run_name")]
     if name == "mlflow":
         assert one.options["tracking_uri"] == "http://tracker"
+
+
+def test_mlflow_may_write_to_the_folder_that_it_is_given_without_a_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uris: list[str] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "")  # so that it is put back
+    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE")
+    monkeypatch.setattr(
+        "pytorch_lightning.loggers.MLFlowLogger",
+        lambda *_, tracking_uri, **__: uris.append(tracking_uri),
+    )
+    make_loggers(["mlflow"], tmp_path / "model")
+    assert uris == [(tmp_path / "mlruns").as_uri()]
+    assert os.environ["MLFLOW_ALLOW_FILE_STORE"] == "true"
 
 
 def test_a_tracker_that_is_unknown_or_not_installed_is_refused_in_a_line(
