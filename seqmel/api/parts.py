@@ -29,15 +29,6 @@ __all__ = [
 
 Part = TypeVar("Part", bound=type)
 
-_GIVEN: dict[Section, tuple[str, ...]] = {
-    "encoder": ("input_size",),
-    "loss": (),
-    "miner": ("views", "chunk_rows"),
-    "objective": ("embedding_size", "state_size", "event_size", "vocabulary"),
-    "views": (),
-}
-"""Section -> the constructor arguments that training passes, which are therefore no options."""
-
 
 def register_loss(name: str, *, options: type[Any] | None = None) -> Callable[[Part], Part]:
     """Register a loss: a `torch.nn.Module` called with the vectors of a batch of views.
@@ -287,7 +278,7 @@ def _registrar(section: Section, name: str, options: type[Any] | None) -> Callab
 
 def _register(section: Section, name: str, part: Any, options: type[Any] | None) -> None:
     _check_kind(section, part)
-    model = options or options_from_signature(section, name, part, given=_GIVEN[section])
+    model = options or options_from_signature(section, name, part)
     add_options(section, name, model, part)
     _table(section)[name] = _as_loss(part) if section == "loss" else part
 

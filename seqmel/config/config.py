@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from pydantic import Field, ValidationError, ValidationInfo, model_validator
 
 from seqmel.config.options.base import Options, Positive, is_lenient, named
-from seqmel.config.options.losses import AnyLossOptions, InfoNCEOptions, LossOptions, PMLOptions
+from seqmel.config.options.losses import DEFAULT_LOSS, AnyLossOptions, LossOptions, PMLOptions
 from seqmel.config.options.miners import MinerOptions
 from seqmel.config.options.network import (
     BY_CATEGORY,
@@ -94,7 +94,7 @@ class Config(Options):
     recency_features: bool = True
     """Append three fixed features: log number of events, days since the first and since the
     last. Only without embedding_dim."""
-    loss: LossOptions = InfoNCEOptions()
+    loss: LossOptions = DEFAULT_LOSS
     """The loss of the objective coles."""
     miner: MinerOptions = None
     """The miner of the loss; null for losses that take the whole batch."""

@@ -7,7 +7,7 @@ import inspect
 import operator
 import re
 import typing
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, Field, create_model
@@ -15,6 +15,7 @@ from pydantic.errors import PydanticUserError
 
 from seqmel.config.config import Config
 from seqmel.config.options.base import Options
+from seqmel.config.options.from_source import argument_lines, first_paragraph
 from seqmel.config.options.losses import LossBase
 from seqmel.config.options.miners import MinerBase
 from seqmel.config.options.network import EncoderBase
@@ -34,22 +35,19 @@ _BASES: dict[Section, type[Options]] = {
     "objective": ObjectiveBase,
     "views": ViewsBase,
 }
-_FACTS = ("takes", "gives", "default_miner", "causal")
+_FACTS = ("takes", "gives", "default_miner", "causal", "how", "source")
 """What options say of a part, as class attributes; its class says it too."""
 
 _own: dict[tuple[Section, str], type[Options]] = {}
 
 
-def options_from_signature(
-    section: Section, name: str, part: Callable[..., Any], *, given: Container[str]
-) -> type[Options]:
+def options_from_signature(section: Section, name: str, part: Callable[..., Any]) -> type[Options]:
     """The options of a part: the arguments of its constructor, with their types and defaults.
 
     Args:
         section: which section of the config it belongs to.
         name: its name there.
         part: the class.
-        given: arguments that the training passes, which are no options.
 
     Raises:
         ConfigError: an argument without a type, or of a type that a config file cannot hold.
@@ -57,10 +55,11 @@ def options_from_signature(
     base = _BASES[section]
     whose = getattr(part, "__name__", str(part))
     hints = _hints(part)
+    lines = argument_lines(part.__doc__ or "")
     fields: dict[str, Any] = {"name": (Literal[name], ...)}
     for argument in inspect.signature(part).parameters.values():
         if (
-            argument.name in given
+            argument.name in base.given
             or argument.name in base.model_fields
             or argument.kind in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD)
         ):
@@ -70,11 +69,12 @@ def options_from_signature(
                 f"The argument {argument.name!r} of {whose} has no type. Options are checked by "
                 f"their types: write {argument.name}: float = 1.0, or pass options=."
             )
+        default = ... if argument.default is argument.empty else argument.default
         fields[argument.name] = (
             hints[argument.name],
-            ... if argument.default is argument.empty else argument.default,
+            Field(default, description=lines.get(argument.name)),
         )
-    line = " ".join((part.__doc__ or f"{whose}, a part of your own.").split("\n\n")[0].split())
+    line = first_paragraph(part.__doc__ or f"{whose}, a part of your own.")
     try:
         return create_model(f"{whose}Options", __base__=base, __doc__=line, **fields)
     except PydanticUserError as error:
@@ -86,8 +86,8 @@ def options_from_signature(
 def _hints(part: Callable[..., Any]) -> dict[str, Any]:
     try:
         if isinstance(part, type):
-            return typing.get_type_hints(vars(part).get("__init__", part.__init__))  # type: ignore[misc]
-        return typing.get_type_hints(part)
+            part = vars(part).get("__init__", part.__init__)  # type: ignore[misc]
+        return typing.get_type_hints(part, include_extras=True)
     except NameError as error:
         raise ConfigError(f"A type in the signature of {part!r} is not known: {error}.") from None
 

@@ -152,8 +152,9 @@ def method_table(section: str) -> str:
 
 
 def _option(model: type[BaseModel], field: str, path: str, method: str | None) -> Option:
-    default = model.model_fields[field].get_default(call_default_factory=True)
-    return Option(path, method, _as_yaml(default), _lines(model).get(field, ""))
+    info = model.model_fields[field]
+    default = info.get_default(call_default_factory=True)
+    return Option(path, method, _as_yaml(default), info.description or _lines(model).get(field, ""))
 
 
 def _as_yaml(value: Any) -> str:
@@ -177,7 +178,10 @@ def _lines(model: type[BaseModel]) -> dict[str, str]:
     for base in reversed(model.__mro__):
         if not (issubclass(base, BaseModel) and base.__module__.startswith("seqmel.")):
             continue
-        tree = ast.parse(textwrap.dedent(inspect.getsource(base)))
+        try:
+            tree = ast.parse(textwrap.dedent(inspect.getsource(base)))
+        except OSError:  # made from the signature of a class: its fields have descriptions
+            continue
         body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
         for before, after in itertools.pairwise(body):
             if not (isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name)):

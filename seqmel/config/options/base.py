@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import functools
+import json
 import operator
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
 __all__ = [
     "Above",
+    "Cosine",
+    "Distance",
     "Layers",
+    "Natural",
+    "NotAbove",
     "NotNegative",
+    "Only",
     "Options",
     "Patience",
     "Positive",
@@ -35,6 +42,47 @@ Layers: TypeAlias = Annotated[int, Field(ge=1, le=256)]
 Share: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 Above: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Natural: TypeAlias = Annotated[int, Field(ge=0)]
+Cosine: TypeAlias = Annotated[float, Field(ge=-1, le=1)]
+Distance: TypeAlias = Annotated[float, Field(ge=0, le=2)]
+"""Unit vectors are at most 2 apart."""
+
+
+@dataclass(frozen=True)
+class NotAbove:
+    """In the type of an option: it is at most another option."""
+
+    other: str
+
+    def check(self, options: Options, name: str) -> None:
+        """Raise a `ValueError` if the option is larger."""
+        value = getattr(options, name)
+        most = getattr(options, self.other)
+        if value is not None and most is not None and value > most:
+            raise ValueError(f"{name} {value} is larger than {self.other} {most}")
+
+
+class Only:
+    """In the type of an option: it has an effect only with these values of other options."""
+
+    def __init__(self, **others: Any) -> None:
+        self.others = others
+
+    def check(self, options: Options, name: str) -> None:
+        """Raise a `ValueError` if the option is set and has no effect."""
+        value = getattr(options, name)
+        if value == type(options).model_fields[name].default:
+            return
+        for other, needed in self.others.items():
+            found = getattr(options, other)
+            if found != needed:
+                raise ValueError(
+                    f"{name} {value} is for {other}: {_as_yaml(needed)}, found {_as_yaml(found)}"
+                )
+
+
+def _as_yaml(value: Any) -> str:
+    return json.dumps(value).strip('"')
 
 
 class _NotInherited:
@@ -55,9 +103,20 @@ class Options(BaseModel):
     """Of a method: for which data, or for what, to choose it."""
     source: ClassVar[str] = ""
     """Of a method: where it was published."""
+    given: ClassVar[tuple[str, ...]] = ()
+    """Of a method: arguments of its class that training passes, which are no options."""
 
     if not TYPE_CHECKING:
         schema: ClassVar[Any] = _NotInherited()
+
+    @model_validator(mode="after")
+    def _follows_rules(self, info: ValidationInfo) -> Any:
+        if not is_lenient(info):
+            for name, field in type(self).model_fields.items():
+                for rule in field.metadata:
+                    if isinstance(rule, NotAbove | Only):
+                        rule.check(self, name)
+        return self
 
 
 def all_of(base: type[Options]) -> Any:

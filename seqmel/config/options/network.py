@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 from seqmel.config.options.base import (
     Layers,
     NotNegative,
+    Only,
     Options,
     Positive,
     Share,
@@ -50,22 +51,8 @@ class EventEncoderOptions(Options):
     """Standard deviation of the Gaussian noise added to embedded features in training."""
     category_init: Literal["ppmi"] | None = None
     """Initialisation of category embeddings: null random, ppmi from co-occurrence."""
-    category_init_window: Positive = 5
+    category_init_window: Annotated[Positive, Only(category_init="ppmi")] = 5
     """Maximum distance of co-occurring events, for ppmi."""
-
-    @model_validator(mode="after")
-    def _window_has_a_use(self, info: ValidationInfo) -> EventEncoderOptions:
-        usual = EventEncoderOptions.model_fields["category_init_window"].default
-        if (
-            self.category_init is None
-            and self.category_init_window != usual
-            and not is_lenient(info)
-        ):
-            raise ValueError(
-                f"category_init_window {self.category_init_window} is for category_init: ppmi, "
-                f"found null"
-            )
-        return self
 
 
 def _listed(value: Any) -> Any:
@@ -85,6 +72,8 @@ class EncoderBase(Options):
 
     if TYPE_CHECKING:
         name: str
+
+    given: ClassVar[tuple[str, ...]] = ("input_size",)
 
 
 class NoEncoderOptions(EncoderBase):

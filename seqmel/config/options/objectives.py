@@ -43,6 +43,12 @@ class ObjectiveBase(Options):
     if TYPE_CHECKING:
         name: str
 
+    given: ClassVar[tuple[str, ...]] = (
+        "embedding_size",
+        "state_size",
+        "event_size",
+        "vocabulary",
+    )
     weight: Annotated[float, Field(gt=0)] = 1.0
     """Loss weight of this part of the objective."""
 

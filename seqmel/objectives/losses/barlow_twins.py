@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from seqmel.config.options.base import NotNegative
 from seqmel.core.scatter import take_rows
 from seqmel.objectives.losses.base import MetricLoss, precisely
 from seqmel.objectives.losses.pairs import neighbouring_views
@@ -15,7 +16,7 @@ __all__ = ["BarlowTwinsLoss"]
 
 
 class BarlowTwinsLoss(MetricLoss):
-    """Barlow Twins.
+    """Pulls the cross-correlation matrix of two views towards the identity; no negatives.
 
     Zbontar, Jing, Misra, LeCun, Deny: Barlow Twins (ICML 2021, arXiv 2103.03230, equations 1 and
     2): for n pairs of views, each pair of one client, standardise every dimension of each side over
@@ -29,7 +30,7 @@ class BarlowTwinsLoss(MetricLoss):
     pairs per batch, the correlations are noise.
 
     Args:
-        redundancy: w, the weight of the off-diagonal terms.
+        redundancy: weight w of the off-diagonal terms.
 
     Shapes:
         embeddings (N, D), not normalised; clients (N,) int64, the client of each embedding; the
@@ -45,9 +46,13 @@ class BarlowTwinsLoss(MetricLoss):
         0.0100
     """
 
+    how: ClassVar[str] = (
+        "sum (1 - C_kk)^2 + w * sum over k != l of C_kl^2, C the correlations across pairs of views"
+    )
+    source: ClassVar[str] = "Zbontar et al., 2103.03230"
     unit: ClassVar[bool] = False
 
-    def __init__(self, *, redundancy: float = 0.005) -> None:
+    def __init__(self, *, redundancy: NotNegative = 0.005) -> None:
         super().__init__()
         self.redundancy = redundancy
 

@@ -34,6 +34,9 @@ class MetricLoss(nn.Module):
 
     Attributes:
         takes: the kind of its arguments besides the embeddings; see the module docstring.
+        default_miner: the name of the miner that is used if the config names none.
+        how: the equation, for the table of losses in the documentation.
+        source: where the loss was published, for the same table.
         unit: whether the embeddings must be unit vectors.
         statistics: scalars without gradient about the last batch. With mining, by a miner or by the
             loss, the loss alone says little about progress. `active` is the fraction of the
@@ -42,6 +45,9 @@ class MetricLoss(nn.Module):
     """
 
     takes: ClassVar[Takes] = "batch"
+    default_miner: ClassVar[str | None] = None
+    how: ClassVar[str] = ""
+    source: ClassVar[str] = ""
     unit: ClassVar[bool] = True
 
     def __init__(self) -> None:

@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional as F
 
+from seqmel.config.options.base import Above, Cosine
 from seqmel.objectives.losses.base import MetricLoss, Takes, precisely
 from seqmel.objectives.losses.pairs import (
     Pairs,
@@ -21,7 +22,7 @@ __all__ = ["BinomialDevianceLoss"]
 
 
 class BinomialDevianceLoss(MetricLoss):
-    """Binomial deviance over pairs.
+    """Pairs: logistic regression of "same client" on the similarity.
 
     Yi, Lei, Li: Deep metric learning for practical person re-identification (arXiv 1407.4979,
     section 3.3), in the form of Ustinova, Lempitsky (arXiv 1611.00822, section 4): with s the
@@ -35,9 +36,9 @@ class BinomialDevianceLoss(MetricLoss):
     above b.
 
     Args:
-        alpha: a; the slope around the threshold.
-        beta: b; the similarity that separates positives from negatives.
-        negative_cost: c; a further factor of the slope for negatives.
+        alpha: slope a around the threshold.
+        beta: similarity b that separates positives from negatives.
+        negative_cost: further factor c of the slope for negatives.
 
     Shapes:
         embeddings (N, D) unit vectors; `Pairs` of P positives and Q negatives from a miner; the
@@ -54,10 +55,15 @@ class BinomialDevianceLoss(MetricLoss):
         7.8452
     """
 
+    default_miner: ClassVar[str | None] = "hard_negatives"
+    how: ClassVar[str] = (
+        "mean softplus(-a (s - b)) over positives + mean softplus(a c (s - b)) over negatives"
+    )
+    source: ClassVar[str] = "Yi et al., 1407.4979"
     takes: ClassVar[Takes] = "pairs"
 
     def __init__(
-        self, *, alpha: float = 2.0, beta: float = 0.5, negative_cost: float = 10.0
+        self, *, alpha: Above = 2.0, beta: Cosine = 0.5, negative_cost: Above = 10.0
     ) -> None:
         super().__init__()
         self.alpha = alpha

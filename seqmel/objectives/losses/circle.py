@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated, ClassVar
+
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from seqmel.config.options.base import Above
 from seqmel.objectives.losses.base import MetricLoss, precisely
 from seqmel.objectives.losses.blocks import mean_over_rows
 from seqmel.objectives.losses.pairs import masked_logsumexp, masked_sum, same_client
@@ -13,7 +17,7 @@ __all__ = ["CircleLoss"]
 
 
 class CircleLoss(MetricLoss):
-    """Circle loss.
+    """Each similarity is weighted by its distance from its optimum.
 
     Sun et al.: Circle loss, a unified perspective of pair similarity optimization (CVPR 2020, arXiv
     2002.10857, equations 4 to 8): with s_p, s_n the cosine similarities of an anchor's positives
@@ -26,8 +30,8 @@ class CircleLoss(MetricLoss):
     and the mean over anchors. Each similarity is weighted by its distance from its optimum.
 
     Args:
-        margin: m; negatives should have a similarity below m, positives above 1 - m.
-        scale: g, the factor of the similarities.
+        margin: margin m: negatives should have a similarity below m, positives above 1 - m.
+        scale: factor g of the similarities.
 
     Shapes:
         embeddings (N, D) unit vectors; clients (N,) int64, the client of each embedding; the loss
@@ -43,7 +47,15 @@ class CircleLoss(MetricLoss):
         52.4499
     """
 
-    def __init__(self, *, margin: float = 0.25, scale: float = 80.0) -> None:
+    how: ClassVar[str] = (
+        "mean log(1 + sum over N of e^(g [s + m]+ (s - m)) * sum over P of e^(-g [1 + m - s]+ "
+        "(s - 1 + m)))"
+    )
+    source: ClassVar[str] = "Sun et al., 2002.10857"
+
+    def __init__(
+        self, *, margin: Annotated[float, Field(gt=-1, lt=1)] = 0.25, scale: Above = 80.0
+    ) -> None:
         super().__init__()
         self.margin = margin
         self.scale = scale

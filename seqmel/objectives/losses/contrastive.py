@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from seqmel.config.options.losses import Margin, MarginStart
 from seqmel.objectives.losses.base import GrowingMargin, Takes, precisely
 from seqmel.objectives.losses.pairs import (
     Pairs,
@@ -20,7 +22,7 @@ __all__ = ["ContrastiveLoss"]
 
 
 class ContrastiveLoss(GrowingMargin):
-    """Contrastive loss over pairs.
+    """Squared distance of positive pairs, max(0, margin - distance) squared of mined negatives.
 
     Hadsell, Chopra, LeCun: Dimensionality reduction by learning an invariant mapping (CVPR 2006),
     as CoLES uses it (arXiv 2002.08232, section 3.3): with d the Euclidean distance of two unit
@@ -35,10 +37,11 @@ class ContrastiveLoss(GrowingMargin):
     the batch.
 
     Args:
-        margin: m; negatives at a larger distance have zero loss. Unit vectors are at most 2 apart.
+        margin: margin m: negatives at a larger distance have zero loss. Unit vectors are at
+            most 2 apart.
         margin_start: margin at the start of training; it grows linearly to `margin`. None keeps it
             constant.
-        positive_margin: p; positives at a smaller distance have zero loss.
+        positive_margin: margin p: positives at a smaller distance have zero loss.
         power: exponent of the excess over a margin: 2 as published, or 1.
         reduction: "mean" over the pairs of each kind, or "sum".
 
@@ -57,14 +60,20 @@ class ContrastiveLoss(GrowingMargin):
         0.1322
     """
 
+    default_miner: ClassVar[str | None] = "hard_negatives"
+    how: ClassVar[str] = (
+        "mean [d - p]+^2 over positives + mean [m - d]+^2 over negatives; p = 0 as published; "
+        "`power: 1` makes it linear, `reduction: sum` is the MeLES preset"
+    )
+    source: ClassVar[str] = "Hadsell et al., CVPR 2006; Babaev et al., 2002.08232"
     takes: ClassVar[Takes] = "pairs"
 
     def __init__(
         self,
         *,
-        margin: float = 0.5,
-        margin_start: float | None = None,
-        positive_margin: float = 0.0,
+        margin: Margin = 0.5,
+        margin_start: MarginStart = None,
+        positive_margin: Annotated[float, Field(ge=0, lt=2)] = 0.0,
         power: Literal[1, 2] = 2,
         reduction: Literal["mean", "sum"] = "mean",
     ) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from seqmel.config.options.base import Above
+from seqmel.config.options.losses import Margin, MarginStart
 from seqmel.objectives.losses.base import GrowingMargin, precisely
 from seqmel.objectives.losses.blocks import over_rows
 from seqmel.objectives.losses.pairs import masked_logsumexp, masked_mean, same_client
@@ -15,7 +19,7 @@ __all__ = ["CosFaceLoss"]
 
 
 class CosFaceLoss(GrowingMargin):
-    """CosFace over the clients of a batch.
+    """Softmax with a margin over the clients of the batch, each given by its mean direction.
 
     Wang et al.: CosFace, large margin cosine loss (CVPR 2018, arXiv 1801.09414, equation 4): with
     cos(x, w_j) the cosine of an embedding with the prototype of client j, and w the prototype of
@@ -31,10 +35,10 @@ class CosFaceLoss(GrowingMargin):
     clients of the batch, not over all clients.
 
     Args:
-        margin: m; subtracted from the cosine with the own prototype.
+        margin: margin m, subtracted from the cosine with the own prototype.
         margin_start: margin at the start of training; it grows linearly to `margin`. None keeps it
             constant.
-        scale: s; the inverse of a temperature.
+        scale: scale s of the cosine, the inverse of a temperature.
 
     Shapes:
         embeddings (N, D) unit vectors; clients (N,) int64, the client of each embedding; the loss
@@ -50,8 +54,14 @@ class CosFaceLoss(GrowingMargin):
         1.4869
     """
 
+    how: ClassVar[str] = (
+        "softmax cross-entropy of g cos(x, client's mean direction), the own cosine less m; "
+        "over the clients of the batch"
+    )
+    source: ClassVar[str] = "Wang et al., 1801.09414"
+
     def __init__(
-        self, *, margin: float = 0.2, margin_start: float | None = None, scale: float = 16.0
+        self, *, margin: Margin = 0.2, margin_start: MarginStart = None, scale: Above = 16.0
     ) -> None:
         super().__init__(margin=margin, margin_start=margin_start)
         self.scale = scale

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated, ClassVar
+
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,7 +20,7 @@ _STRIPS = 16  # Partial sums, which a GPU accumulates in parallel.
 
 
 class HistogramLoss(MetricLoss):
-    """Histogram loss over all pairs of a batch.
+    """Probability that a negative pair is more similar than a positive one, by histograms.
 
     Ustinova, Lempitsky: Learning deep embeddings with histogram loss (NIPS 2016, arXiv 1611.00822,
     equations 1 to 4). The cosine similarities of positive pairs and those of negative pairs each
@@ -47,7 +50,10 @@ class HistogramLoss(MetricLoss):
         0.2281
     """
 
-    def __init__(self, *, bins: int = 100) -> None:
+    how: ClassVar[str] = "sum over nodes r of h-(r) * sum over q <= r of h+(q), histograms of s"
+    source: ClassVar[str] = "Ustinova, Lempitsky, 1611.00822"
+
+    def __init__(self, *, bins: Annotated[int, Field(ge=3, le=10_000)] = 100) -> None:
         super().__init__()
         self.bins = bins
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
+from seqmel.config.options.base import Above
 from seqmel.objectives.losses.base import MetricLoss, precisely
 from seqmel.objectives.losses.blocks import mean_over_rows
 from seqmel.objectives.losses.pairs import masked_logsumexp, masked_sum, same_client
@@ -13,7 +16,7 @@ __all__ = ["InfoNCELoss"]
 
 
 class InfoNCELoss(MetricLoss):
-    """InfoNCE over the views of a batch.
+    """Softmax over all views of the batch, for each positive pair; takes no miner.
 
     van den Oord, Li, Vinyals: Representation learning with contrastive predictive coding (arXiv
     1807.03748); in the form of NT-Xent (Chen et al., SimCLR, arXiv 2002.05709, equation 1) for any
@@ -43,7 +46,13 @@ class InfoNCELoss(MetricLoss):
         0.5961
     """
 
-    def __init__(self, *, temperature: float = 0.1) -> None:
+    how: ClassVar[str] = (
+        "mean over positive pairs of -log( e^(s(i,j)/t) / (e^(s(i,j)/t) + sum over N(i) of "
+        "e^(s(i,k)/t)) )"
+    )
+    source: ClassVar[str] = "van den Oord et al., 1807.03748; Chen et al., 2002.05709"
+
+    def __init__(self, *, temperature: Above = 0.1) -> None:
         super().__init__()
         self.temperature = temperature
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
+from seqmel.config.options.losses import Margin, MarginStart
 from seqmel.objectives.losses.base import GrowingMargin, precisely
 from seqmel.objectives.losses.blocks import mean_over_rows, over_rows
 from seqmel.objectives.losses.pairs import (
@@ -19,7 +22,7 @@ __all__ = ["LiftedStructureLoss"]
 
 
 class LiftedStructureLoss(GrowingMargin):
-    """Lifted structure loss.
+    """Each positive pair against all negatives of both its views.
 
     Oh Song, Xiang, Jegelka, Savarese: Deep metric learning via lifted structured feature embedding
     (CVPR 2016, arXiv 1511.06452, equation 4): with d the Euclidean distance, for every positive
@@ -32,7 +35,7 @@ class LiftedStructureLoss(GrowingMargin):
     The log-sum-exp is the smooth form of the nearest negative. The paper optimises it too.
 
     Args:
-        margin: m.
+        margin: margin m.
         margin_start: margin at the start of training; it grows linearly to `margin`. None keeps it
             constant.
 
@@ -50,7 +53,13 @@ class LiftedStructureLoss(GrowingMargin):
         2.2246
     """
 
-    def __init__(self, *, margin: float = 1.0, margin_start: float | None = None) -> None:
+    how: ClassVar[str] = (
+        "mean [d(i,j) + log( sum over N(i) of e^(m - d(i,k)) + sum over N(j) of e^(m - "
+        "d(j,l)) )]+^2 / 2"
+    )
+    source: ClassVar[str] = "Oh Song et al., 1511.06452"
+
+    def __init__(self, *, margin: Margin = 1.0, margin_start: MarginStart = None) -> None:
         super().__init__(margin=margin, margin_start=margin_start)
 
     @precisely

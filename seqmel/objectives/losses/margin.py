@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from seqmel.config.options.base import Distance, NotNegative, Only
+from seqmel.config.options.losses import Margin, MarginStart
 from seqmel.objectives.losses.base import GrowingMargin, Takes, precisely
 from seqmel.objectives.losses.pairs import Pairs, distances, mined_sums, mining_statistics
 
@@ -14,7 +16,7 @@ __all__ = ["MarginLoss"]
 
 
 class MarginLoss(GrowingMargin):
-    """Margin loss with a learnt boundary.
+    """Pairs: a learnt boundary between near and far.
 
     Wu, Manmatha, Smola, Krähenbühl: Sampling matters in deep embedding learning (ICCV 2017, arXiv
     1706.07567, equation 6): with d the Euclidean distance of two unit vectors and b the boundary
@@ -28,12 +30,13 @@ class MarginLoss(GrowingMargin):
     the encoder, and is discarded after training.
 
     Args:
-        margin: a; a pair at least this far on its side of the boundary has zero loss.
+        margin: half-width a of the margin: a pair at least this far on its side of the boundary
+            has zero loss.
         margin_start: margin at the start of training; it grows linearly to `margin`. None keeps it
             constant.
-        beta: b, or its initial value if it is learnt.
+        beta: boundary b, or its initial value if it is learnt.
         learn_beta: learn the boundary.
-        beta_weight: nu; a positive value pulls the boundary down.
+        beta_weight: weight nu of a learnt boundary; a positive value pulls the boundary down.
 
     Shapes:
         embeddings (N, D) unit vectors; `Pairs` of P positives and Q negatives from a miner; the
@@ -50,16 +53,22 @@ class MarginLoss(GrowingMargin):
         0.9336
     """
 
+    default_miner: ClassVar[str | None] = "distance_weighted"
+    how: ClassVar[str] = (
+        "[d - b + a]+ of positives and [b - d + a]+ of negatives, summed, by the number of "
+        "those above zero; b is learnt"
+    )
+    source: ClassVar[str] = "Wu et al., 1706.07567"
     takes: ClassVar[Takes] = "pairs"
 
     def __init__(
         self,
         *,
-        margin: float = 0.2,
-        margin_start: float | None = None,
-        beta: float = 1.2,
+        margin: Margin = 0.2,
+        margin_start: MarginStart = None,
+        beta: Distance = 1.2,
         learn_beta: bool = True,
-        beta_weight: float = 0.0,
+        beta_weight: Annotated[NotNegative, Only(learn_beta=True)] = 0.0,
     ) -> None:
         super().__init__(margin=margin, margin_start=margin_start)
         self.beta = nn.Parameter(torch.tensor(beta), requires_grad=learn_beta)

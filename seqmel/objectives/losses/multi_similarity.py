@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from seqmel.config.options.base import Above, Cosine, NotNegative
 from seqmel.objectives.losses.base import MetricLoss, precisely
 from seqmel.objectives.losses.blocks import summed_over_rows
 from seqmel.objectives.losses.pairs import (
@@ -21,7 +24,7 @@ __all__ = ["MultiSimilarityLoss"]
 
 
 class MultiSimilarityLoss(MetricLoss):
-    """Multi-similarity loss.
+    """Pairs weighted by their similarity, and by that of other pairs of the anchor.
 
     Wang, Han, Huang, Dong, Scott: Multi-similarity loss with general pair weighting (CVPR 2019,
     arXiv 1904.06627, equations 7, 8 and 10): with s the cosine similarity and l a threshold
@@ -35,9 +38,9 @@ class MultiSimilarityLoss(MetricLoss):
     that are kept.
 
     Args:
-        alpha: a; larger values weight dissimilar positives more.
-        beta: b; larger values weight similar negatives more.
-        threshold: l, a cosine similarity.
+        alpha: slope a; larger values weight dissimilar positives more.
+        beta: slope b; larger values weight similar negatives more.
+        threshold: cosine similarity l at the decision boundary.
         epsilon: slack of the mining, in cosine similarity; None keeps all pairs.
 
     Shapes:
@@ -54,13 +57,19 @@ class MultiSimilarityLoss(MetricLoss):
         0.4498
     """
 
+    how: ClassVar[str] = (
+        "mean of log(1 + sum over P of e^(-a (s - l))) / a + log(1 + sum over N of e^(b (s - "
+        "l))) / b, over informative pairs"
+    )
+    source: ClassVar[str] = "Wang et al., 1904.06627"
+
     def __init__(
         self,
         *,
-        alpha: float = 2.0,
-        beta: float = 50.0,
-        threshold: float = 0.5,
-        epsilon: float | None = 0.1,
+        alpha: Above = 2.0,
+        beta: Above = 50.0,
+        threshold: Cosine = 0.5,
+        epsilon: NotNegative | None = 0.1,
     ) -> None:
         super().__init__()
         self.alpha = alpha

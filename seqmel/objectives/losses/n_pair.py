@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from seqmel.config.options.base import NotNegative
 from seqmel.core.scatter import take_rows
 from seqmel.objectives.losses.base import MetricLoss, precisely
 from seqmel.objectives.losses.blocks import mean_over_rows
@@ -17,7 +18,7 @@ __all__ = ["NPairLoss"]
 
 
 class NPairLoss(MetricLoss):
-    """N-pair loss.
+    """Softmax over dot products of one pair of views against those of other clients.
 
     Sohn: Improved deep metric learning with multi-class N-pair loss objective (NIPS 2016, equations
     6 and 7): for pairs (a_i, p_i), each of one client, and dot products of vectors that are not
@@ -32,7 +33,7 @@ class NPairLoss(MetricLoss):
     vectors.
 
     Args:
-        length_weight: w, the weight of the squared norms.
+        length_weight: weight w of the squared norms.
 
     Shapes:
         embeddings (N, D), not normalised; clients (N,) int64, the client of each embedding; the
@@ -48,9 +49,13 @@ class NPairLoss(MetricLoss):
         0.6272
     """
 
+    how: ClassVar[str] = (
+        "mean log(1 + sum over other pairs of e^(a.p' - a.p)) + w * mean squared length"
+    )
+    source: ClassVar[str] = "Sohn, NIPS 2016"
     unit: ClassVar[bool] = False
 
-    def __init__(self, *, length_weight: float = 0.002) -> None:
+    def __init__(self, *, length_weight: NotNegative = 0.002) -> None:
         super().__init__()
         self.length_weight = length_weight
 

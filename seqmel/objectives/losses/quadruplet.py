@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated, ClassVar
+
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from seqmel.config.options.losses import MarginStart
 from seqmel.core.scatter import gather_2d, take_rows
 from seqmel.objectives.losses.base import GrowingMargin, precisely
 from seqmel.objectives.losses.blocks import summed_over_rows
@@ -22,7 +26,7 @@ __all__ = ["QuadrupletLoss"]
 
 
 class QuadrupletLoss(GrowingMargin):
-    """Quadruplet loss.
+    """A triplet term, and one with negatives of two further clients.
 
     Chen, Chen, Zhang, Huang: Beyond triplet loss (CVPR 2017, arXiv 1704.01719, equation 6): for an
     anchor a, a positive p, and negatives n and k of two further clients, with squared distances
@@ -35,10 +39,10 @@ class QuadrupletLoss(GrowingMargin):
     to n of a third client. Its statistics describe the triplets (a, p, n).
 
     Args:
-        margin: m1, the larger margin, in squared distance.
-        margin_start: m1 at the start of training; it grows linearly to `margin`. None keeps it
-            constant.
-        other_margin: m2, the margin of the second term, in squared distance.
+        margin: margin m1 of the first term, the larger one, in squared distance.
+        margin_start: margin m1 at the start of training; it grows linearly to `margin`. None keeps
+            it constant.
+        other_margin: margin m2 of the second term, in squared distance.
 
     Shapes:
         embeddings (N, D) unit vectors; clients (N,) int64, the client of each embedding; the loss
@@ -54,8 +58,18 @@ class QuadrupletLoss(GrowingMargin):
         0.3651
     """
 
+    how: ClassVar[str] = (
+        "mean [d(a,p)^2 - d(a,n)^2 + m1]+ + mean [d(a,p)^2 - d(n,k)^2 + m2]+, with the "
+        "nearest n of a and k of n"
+    )
+    source: ClassVar[str] = "Chen et al., 1704.01719"
+
     def __init__(
-        self, *, margin: float = 0.5, margin_start: float | None = None, other_margin: float = 0.25
+        self,
+        *,
+        margin: Annotated[float, Field(gt=0, le=4)] = 0.5,
+        margin_start: MarginStart = None,
+        other_margin: Annotated[float, Field(gt=0, le=4)] = 0.25,
     ) -> None:
         super().__init__(margin=margin, margin_start=margin_start)
         self.other_margin = other_margin

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
+from seqmel.config.options.base import Above
 from seqmel.objectives.losses.base import MetricLoss, precisely
 from seqmel.objectives.losses.blocks import mean_over_rows
 from seqmel.objectives.losses.pairs import masked_logsumexp, masked_sum, same_client
@@ -13,7 +16,7 @@ __all__ = ["SupConLoss", "costs_of_rows"]
 
 
 class SupConLoss(MetricLoss):
-    """Supervised contrastive loss, the client being the class.
+    """Supervised contrastive: softmax over all other views, with all positives in the numerator.
 
     Khosla et al.: Supervised contrastive learning (NeurIPS 2020, arXiv 2004.11362, equation 2, the
     sum outside the log): with s the cosine similarity divided by the temperature and P(i) the other
@@ -42,7 +45,12 @@ class SupConLoss(MetricLoss):
         0.5961
     """
 
-    def __init__(self, *, temperature: float = 0.1) -> None:
+    how: ClassVar[str] = (
+        "mean over i and P(i) of -log( e^(s(i,p)/t) / sum over all k != i of e^(s(i,k)/t) )"
+    )
+    source: ClassVar[str] = "Khosla et al., 2004.11362"
+
+    def __init__(self, *, temperature: Above = 0.1) -> None:
         super().__init__()
         self.temperature = temperature
 

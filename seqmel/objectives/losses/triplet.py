@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
+from seqmel.config.options.losses import Margin, MarginStart
 from seqmel.objectives.losses.base import GrowingMargin, Takes, precisely
 from seqmel.objectives.losses.pairs import (
     Triplets,
@@ -19,7 +20,7 @@ __all__ = ["TripletLoss"]
 
 
 class TripletLoss(GrowingMargin):
-    """Triplet loss.
+    """Triplets: the negative is farther away than the positive by a margin.
 
     Schroff, Kalenichenko, Philbin: FaceNet (CVPR 2015, arXiv 1503.03832), with plain distances as
     in Hermans, Beyer, Leibe: In defense of the triplet loss (arXiv 1703.07737, equation 2): for an
@@ -32,7 +33,7 @@ class TripletLoss(GrowingMargin):
     `reduction="active"` averages over those with non-zero loss.
 
     Args:
-        margin: m; a negative must be farther away than the positive by this distance.
+        margin: margin m: a negative must be farther away than the positive by this distance.
         margin_start: margin at the start of training; it grows linearly to `margin`. None keeps it
             constant.
         reduction: "mean" over all triplets, or over the "active" ones with non-zero loss.
@@ -51,13 +52,16 @@ class TripletLoss(GrowingMargin):
         0.1076
     """
 
+    default_miner: ClassVar[str | None] = "semi_hard"
+    how: ClassVar[str] = "mean [d(a, p) - d(a, n) + m]+; `reduction: active` over those above zero"
+    source: ClassVar[str] = "Schroff et al., 1503.03832; Hermans et al., 1703.07737"
     takes: ClassVar[Takes] = "triplets"
 
     def __init__(
         self,
         *,
-        margin: float = 0.3,
-        margin_start: float | None = None,
+        margin: Margin = 0.3,
+        margin_start: MarginStart = None,
         reduction: Literal["mean", "active"] = "mean",
     ) -> None:
         super().__init__(margin=margin, margin_start=margin_start)

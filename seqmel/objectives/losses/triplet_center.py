@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
+from seqmel.config.options.losses import Margin, MarginStart
 from seqmel.objectives.losses.base import GrowingMargin, precisely
 from seqmel.objectives.losses.blocks import over_rows
 from seqmel.objectives.losses.pairs import cross_distances, masked_mean, same_client
@@ -14,7 +17,7 @@ __all__ = ["TripletCenterLoss"]
 
 
 class TripletCenterLoss(GrowingMargin):
-    """Triplet-center loss with the centers of the batch.
+    """The centre of the client's views is nearer than any other centre by a margin.
 
     He, Zhou, Zhou, Bai, Bai: Triplet-center loss for multi-view 3D object retrieval (CVPR 2018,
     arXiv 1803.06189, equation 4): with D half the squared distance, c the center of an embedding's
@@ -28,7 +31,7 @@ class TripletCenterLoss(GrowingMargin):
     be attracted to itself.
 
     Args:
-        margin: m; D of unit vectors is at most 2.
+        margin: margin m; D of unit vectors is at most 2.
         margin_start: margin at the start of training; it grows linearly to `margin`. None keeps it
             constant.
 
@@ -46,7 +49,13 @@ class TripletCenterLoss(GrowingMargin):
         0.1598
     """
 
-    def __init__(self, *, margin: float = 0.3, margin_start: float | None = None) -> None:
+    how: ClassVar[str] = (
+        "mean [D(x, own center) - min D(x, other center) + m]+, D = d^2 / 2; the centers are "
+        "the batch's, not learnt"
+    )
+    source: ClassVar[str] = "He et al., 1803.06189"
+
+    def __init__(self, *, margin: Margin = 0.3, margin_start: MarginStart = None) -> None:
         super().__init__(margin=margin, margin_start=margin_start)
 
     @precisely

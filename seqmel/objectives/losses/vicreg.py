@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from seqmel.config.options.base import NotNegative
 from seqmel.core.scatter import take_rows
 from seqmel.objectives.losses.base import MetricLoss, precisely
 from seqmel.objectives.losses.pairs import neighbouring_views
@@ -15,7 +16,7 @@ __all__ = ["VICRegLoss"]
 
 
 class VICRegLoss(MetricLoss):
-    """VICReg: variance, invariance, covariance.
+    """Variance, invariance and covariance regularisation of two views; without negatives.
 
     Bardes, Ponce, LeCun: VICReg (ICLR 2022, arXiv 2105.04906, equations 1 to 6 but for the first
     term): for the two sides Z, Z' (n, D) of n pairs of views, each pair of one client,
@@ -33,9 +34,9 @@ class VICRegLoss(MetricLoss):
     pairs (0, 1) and (1, 2); with two views per client, this is Algorithm 1.
 
     Args:
-        invariance: i, the weight of the squared distances.
-        variance: v, the weight of the variance hinge.
-        covariance: c, the weight of the squared covariances.
+        invariance: weight i of the squared distances.
+        variance: weight v of the variance hinge.
+        covariance: weight c of the squared covariances.
 
     Shapes:
         embeddings (N, D), not normalised; clients (N,) int64, the client of each embedding; the
@@ -51,10 +52,20 @@ class VICRegLoss(MetricLoss):
         36.3418
     """
 
+    how: ClassVar[str] = (
+        "i * mean squared difference + v * mean [1 - std]+ + c * squared covariances, over "
+        "pairs of views; the first a mean over dimensions too, as in Algorithm 1, not "
+        "equation 5"
+    )
+    source: ClassVar[str] = "Bardes et al., 2105.04906"
     unit: ClassVar[bool] = False
 
     def __init__(
-        self, *, invariance: float = 25.0, variance: float = 25.0, covariance: float = 1.0
+        self,
+        *,
+        invariance: NotNegative = 25.0,
+        variance: NotNegative = 25.0,
+        covariance: NotNegative = 1.0,
     ) -> None:
         super().__init__()
         self.invariance = invariance

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
+from seqmel.config.options.base import Positive
 from seqmel.core.renames import renamed_keywords
 from seqmel.objectives.miners.base import Block, PairMiner
 
@@ -11,7 +14,7 @@ __all__ = ["AllNegatives"]
 
 
 class AllNegatives(PairMiner):
-    """Every pair of two clients, up to a bound.
+    """All negatives of each anchor.
 
     Args:
         max_pairs: maximum number of pairs. Above it, each anchor gets equally many random
@@ -36,9 +39,15 @@ class AllNegatives(PairMiner):
         [(0, 2), (0, 3), (1, 2), (1, 3), (2, 0), (2, 1), (3, 0), (3, 1)]
     """
 
+    how: ClassVar[str] = "all, or random ones beyond `max_pairs`"
+
     @renamed_keywords(most="max_pairs")
     def __init__(
-        self, *, max_pairs: int = 500_000, views: int | None = None, chunk_rows: int | None = None
+        self,
+        *,
+        max_pairs: Positive = 500_000,
+        views: int | None = None,
+        chunk_rows: int | None = None,
     ) -> None:
         super().__init__(views=views, chunk_rows=chunk_rows)
         self.max_pairs = max_pairs

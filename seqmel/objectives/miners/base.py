@@ -147,11 +147,16 @@ class Miner(ABC):
             cells.
 
     Attributes:
+        gives: what `mine` returns.
+        how: what it chooses, for the table of miners in the documentation.
+        source: where the miner was published, for the same table.
         random: the random generator, on the device of the embeddings; None uses the global state of
             torch.
     """
 
     gives: ClassVar[Gives]
+    how: ClassVar[str] = ""
+    source: ClassVar[str] = ""
 
     def __init__(self, *, views: int | None = None, chunk_rows: int | None = None) -> None:
         self.views = views

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
+from seqmel.config.options.base import Positive
 from seqmel.core.renames import renamed_keywords
 from seqmel.objectives.miners.base import Block, TripletMiner
 
@@ -11,7 +14,7 @@ __all__ = ["BatchAll"]
 
 
 class BatchAll(TripletMiner):
-    """Every triplet of the batch, up to a bound.
+    """All triplets of the batch.
 
     Hermans, Beyer, Leibe: In defense of the triplet loss (arXiv 1703.07737, equation 6). Above the
     bound, each anchor gets equally many random negatives, the same for all of its positives.
@@ -37,11 +40,14 @@ class BatchAll(TripletMiner):
         [(0, 1, 2), (0, 1, 3), (1, 0, 2), (1, 0, 3), (2, 3, 0), (2, 3, 1), (3, 2, 0), (3, 2, 1)]
     """
 
+    how: ClassVar[str] = "all, or random negatives beyond `max_triplets`"
+    source: ClassVar[str] = "Hermans et al., 1703.07737"
+
     @renamed_keywords(most="max_triplets")
     def __init__(
         self,
         *,
-        max_triplets: int = 500_000,
+        max_triplets: Positive = 500_000,
         views: int | None = None,
         chunk_rows: int | None = None,
     ) -> None:

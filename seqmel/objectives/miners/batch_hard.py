@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
+from seqmel.config.options.base import Natural
 from seqmel.core.renames import renamed_keywords
 from seqmel.objectives.miners.base import Block, TripletMiner
 
@@ -11,7 +14,7 @@ __all__ = ["BatchHard"]
 
 
 class BatchHard(TripletMiner):
-    """For each anchor its farthest positive and its nearest negative: one triplet per anchor.
+    """The farthest positive and the nearest negative of each anchor.
 
     Hermans, Beyer, Leibe: In defense of the triplet loss (arXiv 1703.07737, equation 5). Early in
     training it can collapse all embeddings to one point; a larger batch makes this more likely.
@@ -38,9 +41,14 @@ class BatchHard(TripletMiner):
         [(0, 1, 3), (1, 0, 3), (2, 3, 1), (3, 2, 1)]
     """
 
+    how: ClassVar[str] = (
+        "the farthest positive with the nearest negative; `skip_hardest` skips the nearest"
+    )
+    source: ClassVar[str] = "Hermans et al., 1703.07737"
+
     @renamed_keywords(skip="skip_hardest")
     def __init__(
-        self, *, skip_hardest: int = 0, views: int | None = None, chunk_rows: int | None = None
+        self, *, skip_hardest: Natural = 0, views: int | None = None, chunk_rows: int | None = None
     ) -> None:
         super().__init__(views=views, chunk_rows=chunk_rows)
         self.skip_hardest = skip_hardest

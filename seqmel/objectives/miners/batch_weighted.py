@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
+from seqmel.config.options.base import Above, Positive
 from seqmel.core.renames import renamed_keywords
 from seqmel.objectives.losses.pairs import root
 from seqmel.objectives.miners.base import Block, TripletMiner
@@ -13,7 +16,7 @@ __all__ = ["BatchWeighted"]
 
 
 class BatchWeighted(TripletMiner):
-    """Far positives and near negatives are drawn more often than others.
+    """Random positives and negatives, far positives and near negatives more often.
 
     Ristani, Tomasi: Features for multi-target multi-camera tracking and re-identification (CVPR
     2018, arXiv 1803.10859, section 4.1): positives are weighted in proportion to exp(d / t),
@@ -23,7 +26,7 @@ class BatchWeighted(TripletMiner):
 
     Args:
         k: number of triplets per anchor; fewer if there are fewer negatives.
-        temperature: t; 1 is as published. Smaller values approach batch hard mining.
+        temperature: temperature t; 1 is as published. Smaller values approach batch hard mining.
         views: maximum number of embeddings per client used as positives; None counts them, which
             synchronises with a GPU.
         chunk_rows: anchors per block of the distance matrix; None bounds a block to 4 million
@@ -43,12 +46,17 @@ class BatchWeighted(TripletMiner):
         ([0, 1, 2, 3], [1, 0, 3, 2])
     """
 
+    how: ClassVar[str] = (
+        "`k` triplets per anchor, positives drawn in proportion to e^(d/t), negatives to e^(-d/t)"
+    )
+    source: ClassVar[str] = "after Ristani, Tomasi, 1803.10859"
+
     @renamed_keywords(count="k")
     def __init__(
         self,
         *,
-        k: int = 5,
-        temperature: float = 0.1,
+        k: Positive = 5,
+        temperature: Above = 0.1,
         views: int | None = None,
         chunk_rows: int | None = None,
     ) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated, ClassVar
+
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from seqmel.config.options.base import Natural, NotAbove, Positive
 from seqmel.core.renames import renamed_keywords
 from seqmel.objectives.losses.pairs import root
 from seqmel.objectives.miners.base import Block, PairMiner
@@ -15,7 +19,7 @@ _LAST = -1e6  # A log-weight below any other, yet finite.
 
 
 class DistanceWeighted(PairMiner):
-    """Random negatives, drawn so that all distances are about equally frequent.
+    """Random negatives, weighted so that all distances are about equally frequent.
 
     Wu, Manmatha, Smola, Krähenbühl: Sampling matters in deep embedding learning (ICCV 2017, arXiv
     1706.07567, section 4): distances d of random points on the unit sphere in D dimensions have the
@@ -53,16 +57,22 @@ class DistanceWeighted(PairMiner):
         ([0, 1, 2, 3], True)
     """
 
+    how: ClassVar[str] = (
+        "`k` negatives drawn with weight 1 / q(d), q(d) = d^(D-2) (1 - d^2/4)^((D-3)/2); "
+        "`skip_hardest` skips the nearest"
+    )
+    source: ClassVar[str] = "Wu et al., 1706.07567"
+
     @renamed_keywords(
         count="k", nearest="cutoff", farthest="nonzero_loss_cutoff", skip="skip_hardest"
     )
     def __init__(
         self,
         *,
-        k: int = 5,
-        cutoff: float = 0.5,
-        nonzero_loss_cutoff: float = 1.4,
-        skip_hardest: int = 0,
+        k: Positive = 5,
+        cutoff: Annotated[float, Field(gt=0, lt=2), NotAbove("nonzero_loss_cutoff")] = 0.5,
+        nonzero_loss_cutoff: Annotated[float, Field(gt=0, lt=2)] = 1.4,
+        skip_hardest: Natural = 0,
         views: int | None = None,
         chunk_rows: int | None = None,
     ) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from seqmel.config.options.base import Natural, Only
 from seqmel.core.renames import renamed_keywords
 from seqmel.objectives.miners.base import Block, TripletMiner
 from seqmel.objectives.miners.semi_hard import semi_hard_negative
@@ -15,7 +16,7 @@ __all__ = ["EasyPositive"]
 
 
 class EasyPositive(TripletMiner):
-    """Each anchor with its nearest positive only, so that views of a client may stay spread out.
+    """The nearest positive of each anchor, with a semi-hard or the hardest negative.
 
     Xuan, Stylianou, Pless: Improved embeddings with easy positive triplet mining (WACV 2020, arXiv
     1904.04370).
@@ -44,12 +45,18 @@ class EasyPositive(TripletMiner):
         [(0, 1, 3), (1, 0, 2), (2, 3, 1), (3, 2, 1)]
     """
 
+    how: ClassVar[str] = (
+        "the nearest positive, with a semi-hard or the hardest negative; with `hard` "
+        "`skip_hardest` skips the nearest"
+    )
+    source: ClassVar[str] = "Xuan et al., 1904.04370"
+
     @renamed_keywords(skip="skip_hardest")
     def __init__(
         self,
         *,
         negative: Literal["semi_hard", "hard"] = "semi_hard",
-        skip_hardest: int = 0,
+        skip_hardest: Annotated[Natural, Only(negative="hard")] = 0,
         views: int | None = None,
         chunk_rows: int | None = None,
     ) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
+from seqmel.config.options.base import Natural, Positive
 from seqmel.core.renames import renamed_keywords
 from seqmel.objectives.miners.base import Block, PairMiner
 
@@ -39,12 +42,17 @@ class HardNegatives(PairMiner):
         [(0, 3), (1, 3), (2, 1), (3, 1)]
     """
 
+    how: ClassVar[str] = (
+        "the `k` nearest negatives of each anchor; `skip_hardest` skips the very nearest"
+    )
+    source: ClassVar[str] = "Babaev et al., 2002.08232"
+
     @renamed_keywords(count="k", skip="skip_hardest")
     def __init__(
         self,
         *,
-        k: int = 5,
-        skip_hardest: int = 0,
+        k: Positive = 5,
+        skip_hardest: Natural = 0,
         views: int | None = None,
         chunk_rows: int | None = None,
     ) -> None:

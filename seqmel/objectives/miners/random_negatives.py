@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
+from seqmel.config.options.base import Positive
 from seqmel.core.renames import renamed_keywords
 from seqmel.objectives.miners.base import Block, PairMiner
 
@@ -11,7 +14,7 @@ __all__ = ["RandomNegatives"]
 
 
 class RandomNegatives(PairMiner):
-    """Random negatives of each anchor, all equally likely: the ablation of mining.
+    """Random negatives of each anchor.
 
     Args:
         k: number of negatives per anchor; fewer if fewer exist.
@@ -34,9 +37,12 @@ class RandomNegatives(PairMiner):
         ([0, 1, 2, 3], True)
     """
 
+    how: ClassVar[str] = "`k` random negatives of each anchor"
+    source: ClassVar[str] = "Babaev et al., 2002.08232, as an ablation"
+
     @renamed_keywords(count="k")
     def __init__(
-        self, *, k: int = 5, views: int | None = None, chunk_rows: int | None = None
+        self, *, k: Positive = 5, views: int | None = None, chunk_rows: int | None = None
     ) -> None:
         super().__init__(views=views, chunk_rows=chunk_rows)
         self.k = k

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -11,7 +13,7 @@ __all__ = ["SemiHard", "semi_hard_negative"]
 
 
 class SemiHard(TripletMiner):
-    """For each anchor and positive, the nearest negative farther away than the positive.
+    """For each positive the nearest negative that is farther away.
 
     Schroff, Kalenichenko, Philbin: FaceNet (CVPR 2015, arXiv 1503.03832, section 3.2). If no
     negative is farther away, the farthest is taken. Nearer negatives are avoided, because they can
@@ -36,6 +38,11 @@ class SemiHard(TripletMiner):
         >>> [t[:3] for t in zip(*(x.tolist() for x in triplets)) if t[3]]
         [(0, 1, 3), (1, 0, 2), (2, 3, 1), (3, 2, 1)]
     """
+
+    how: ClassVar[str] = (
+        "of each positive the nearest negative that is farther away, or else the farthest"
+    )
+    source: ClassVar[str] = "Schroff et al., 1503.03832"
 
     def choose(self, block: Block) -> tuple[Tensor, Tensor, Tensor]:
         """Return (R, P) triplets."""
