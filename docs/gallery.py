@@ -12,6 +12,7 @@ from mkdocs.structure.files import File, Files
 from seqmel.config.reference import Method, described, options
 from seqmel.data.samplers import SAMPLERS
 from seqmel.data.views import VIEWS
+from seqmel.nn.encoders import ENCODERS
 from seqmel.objectives.losses import LOSSES
 from seqmel.objectives.miners import MINERS
 
@@ -31,12 +32,9 @@ CLASSES: dict[str, dict[str, Any]] = {
     "miner": MINERS,
     "views": VIEWS,
     "sampler": SAMPLERS,
+    "encoder": ENCODERS,
 }
-ENCODERS = {
-    "gru": "seqmel.nn.gru.GRU",
-    "lstm": "seqmel.nn.lstm.LSTM",
-    "transformer": "seqmel.nn.transformer.Transformer",
-}
+CELLS = {"gru": "seqmel.nn.gru.GRU", "lstm": "seqmel.nn.lstm.LSTM"}
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -130,7 +128,7 @@ def _class_of(method: Method) -> str | None:
         module = importlib.import_module(f"seqmel.objectives.{method.name}")
         (kind,) = (name for name in module.__all__ if name.lower() == method.name.replace("_", ""))
         return f"seqmel.objectives.{method.name}.{kind}"
-    if method.section == "encoder":
-        return ENCODERS.get(method.name)
+    if method.name in CELLS:
+        return CELLS[method.name]
     kind = CLASSES.get(method.section, {}).get(method.name)
     return f"{kind.__module__}.{kind.__name__}" if kind else None

@@ -15,7 +15,7 @@ from seqmel.cli.main import app
 from seqmel.config import Config, methods
 from seqmel.config.options.modifiers import CHANGES
 from seqmel.config.options.network import RECENT_POOLINGS
-from seqmel.config.options.views import RandomSlicesOptions
+from seqmel.config.options.views import DEFAULT_VIEWS
 from seqmel.config.reference import Method, described, method_table
 from seqmel.data.samplers import SAMPLERS
 from seqmel.data.views import VIEWS
@@ -116,7 +116,7 @@ def test_what_changes_a_method_is_an_option_which_the_command_and_the_page_name(
 
 
 def test_every_option_that_changes_views_is_a_modifier() -> None:
-    fields = set(RandomSlicesOptions.model_fields) - {"name", "count", "min_length", "max_length"}
+    fields = set(type(DEFAULT_VIEWS).model_fields) - {"name", "count", "min_length", "max_length"}
     assert {f"views.{field}" for field in fields} == {
         name for name in CHANGES["modifiers"] if name.startswith("views.")
     }

@@ -15,7 +15,7 @@ from seqmel.api.parts import named_parts
 from seqmel.config import Config, as_config, config_with
 from seqmel.core.errors import ConfigError
 from seqmel.core.progress import Reporting, as_progress
-from seqmel.data.samplers import OfflineHard
+from seqmel.data.samplers import OfflineHardSampler
 from seqmel.data.schema import EventSchema
 from seqmel.data.sequences.prepared import PreparedSequences
 from seqmel.data.sources.reading import Events
@@ -87,7 +87,7 @@ class Batches:
             self.config,
             lambda: self.epoch - 1,
         )
-        if isinstance(self._batches.sampler, OfflineHard):
+        if isinstance(self._batches.sampler, OfflineHardSampler):
             raise ConfigError(
                 "The sampler offline_hard embeds all clients as training goes on. Name another "
                 "sampler."

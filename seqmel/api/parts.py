@@ -311,13 +311,13 @@ def _as_loss(part: Callable[..., Any]) -> Callable[..., Any]:
 def _table(section: Section) -> MutableMapping[str, Any]:
     """The table in which the classes of a section are looked up."""
     from seqmel.data.views import VIEWS
-    from seqmel.nn.encoder import OWN_ENCODERS
+    from seqmel.nn.encoders import ENCODERS
     from seqmel.objectives.losses import LOSSES
     from seqmel.objectives.miners import MINERS
     from seqmel.objectives.own import OWN_OBJECTIVES
 
     tables: dict[Section, MutableMapping[str, Any]] = {
-        "encoder": OWN_ENCODERS,
+        "encoder": ENCODERS,
         "loss": LOSSES,
         "miner": MINERS,
         "objective": OWN_OBJECTIVES,

@@ -28,9 +28,9 @@ from seqmel.config.options.objectives import (
     ObjectivesOptions,
 )
 from seqmel.config.options.preparation import EmbeddingOptions, PreparationOptions
-from seqmel.config.options.samplers import RandomOptions, SamplerOptions
+from seqmel.config.options.samplers import DEFAULT_SAMPLER, SamplerOptions
 from seqmel.config.options.training import FinetuningOptions, TrainingOptions
-from seqmel.config.options.views import RandomSlicesOptions, ViewsOptions
+from seqmel.config.options.views import DEFAULT_VIEWS, ViewsOptions
 from seqmel.config.registry import is_of, method_name, options_of
 from seqmel.config.renames import RENAMED_OPTIONS, with_new_names
 from seqmel.config.validation_errors import explain
@@ -72,7 +72,7 @@ class Config(Options):
     """How raw events become encoded sequences."""
     objective: ObjectivesOptions = (CoLESOptions(), EventPredictionOptions())
     """One part, or several that are trained together."""
-    views: ViewsOptions = RandomSlicesOptions()
+    views: ViewsOptions = DEFAULT_VIEWS
     """Augmentations: the parts of a sequence that are compared."""
     event_encoder: EventEncoderOptions = EventEncoderOptions()
     """The network that embeds one event."""
@@ -98,7 +98,7 @@ class Config(Options):
     """The loss of the objective coles."""
     miner: MinerOptions = None
     """The miner of the loss; null for losses that take the whole batch."""
-    sampler: SamplerOptions = RandomOptions()
+    sampler: SamplerOptions = DEFAULT_SAMPLER
     """How clients are drawn into batches."""
     training: TrainingOptions = TrainingOptions()
     """Pre-training."""

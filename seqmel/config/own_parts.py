@@ -35,7 +35,7 @@ _BASES: dict[Section, type[Options]] = {
     "objective": ObjectiveBase,
     "views": ViewsBase,
 }
-_FACTS = ("takes", "gives", "default_miner", "causal", "how", "source")
+_FACTS = ("takes", "gives", "default_miner", "causal", "how", "when", "source")
 """What options say of a part, as class attributes; its class says it too."""
 
 _own: dict[tuple[Section, str], type[Options]] = {}

@@ -15,7 +15,6 @@ from pydantic_core import PydanticUndefined
 
 from seqmel.config.config import Config
 from seqmel.config.options.network import POOLING_FACTS
-from seqmel.config.options.when import WHEN
 from seqmel.config.registry import method_name, methods_of, sections
 
 __all__ = ["Method", "Option", "described", "method_table", "options"]
@@ -123,8 +122,7 @@ def described() -> list[Method]:
             elif name != "pml":  # a whole library
                 model: Any = models[section, name]
                 takes = getattr(model, "takes", getattr(model, "gives", ""))
-                when = model.when or WHEN[section][name]
-                facts = (model.how, when, model.source, takes)
+                facts = (model.how, model.when, model.source, takes)
                 found.append(Method(section, name, line, *facts))
     return found
 

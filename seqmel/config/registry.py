@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -17,7 +16,7 @@ from seqmel.config.options.network import POOLINGS
 from seqmel.config.options.objectives import OTHER_OBJECTIVE_NAMES
 from seqmel.config.options.views import OTHER_VIEW_NAMES
 
-__all__ = ["class_of", "is_of", "method_name", "methods_of", "names_at", "options_of", "sections"]
+__all__ = ["is_of", "method_name", "methods_of", "names_at", "options_of", "sections"]
 
 _OTHER_NAMES = {
     "loss": OTHER_LOSS_NAMES,
@@ -92,20 +91,6 @@ def options_of(root: type[BaseModel], section: str) -> list[Any]:
 def method_name(model: type[BaseModel]) -> str:
     """Return the name of a method in the config; the first one if it has several."""
     return str(get_args(model.model_fields["name"].annotation)[0])
-
-
-def class_of(options: type[BaseModel], package: str, suffix: str = "") -> Any:
-    """Return the class that options belong to, from the module with the name of the method.
-
-    `CircleOptions`, named circle, are those of `CircleLoss` in `circle.py`.
-
-    Args:
-        options: the options of a method.
-        package: dotted name of the package of the module.
-        suffix: what the name of the class has in place of "Options".
-    """
-    module = importlib.import_module(f"{package}.{method_name(options)}")
-    return getattr(module, options.__name__.removesuffix("Options") + suffix)
 
 
 def is_of(model: type[BaseModel], value: Any) -> bool:

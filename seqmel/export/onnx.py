@@ -42,9 +42,9 @@ from seqmel.export.poolings import pooled
 from seqmel.export.recent import recent_events
 from seqmel.model import AnyModel, TrainedModel, as_model
 from seqmel.nn.components import PrincipalComponents
+from seqmel.nn.encoders.recurrent import Recurrent
 from seqmel.nn.heads import CLIP as CLIP_OF_HEADS
 from seqmel.nn.heads import Heads
-from seqmel.nn.recurrent import Recurrent
 
 if TYPE_CHECKING:
     import onnx

@@ -31,9 +31,9 @@ from seqmel.inference.predict import check_facts, heads_of, predict_outputs
 from seqmel.inference.unseen import FEWEST_EVENTS, UnseenColumns
 from seqmel.inference.update import read_states
 from seqmel.model import AnyModel, as_model
+from seqmel.nn.encoders.recurrent import Recurrent
 from seqmel.nn.pooling import Summary
 from seqmel.nn.products import pack_linear_layers
-from seqmel.nn.recurrent import Recurrent
 
 __all__ = ["ClientState", "Scorer"]
 

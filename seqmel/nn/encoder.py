@@ -5,7 +5,7 @@ It gives one vector per sequence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,23 +18,21 @@ from seqmel.config.options.network import (
     RECENT_POOLINGS,
     NoEncoderOptions,
     RecurrentOptions,
-    TransformerOptions,
 )
-from seqmel.config.registry import class_of
 from seqmel.core.errors import ConfigError, ModelError
 from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.by_category import ByCategory, category_slots, column_to_pool_by
 from seqmel.nn.components import PrincipalComponents
+from seqmel.nn.encoders import ENCODERS
+from seqmel.nn.encoders.recurrent import Recurrent
 from seqmel.nn.events import EventEncoder
 from seqmel.nn.pooling import Pooling, Summary, side_by_side
 from seqmel.nn.profile import PROFILE_SIZE, first_and_last, profile
 from seqmel.nn.recent import SLOTS, RecentEvents
-from seqmel.nn.recurrent import Recurrent
 from seqmel.nn.sources import SourceKinds
-from seqmel.nn.transformer import Transformer
 
-__all__ = ["LAST_EVENT_DIM", "OWN_ENCODERS", "SequenceEncoder"]
+__all__ = ["LAST_EVENT_DIM", "SequenceEncoder"]
 
 LAST_EVENT_DIM = 16
 """Number of principal components of the last event."""
@@ -384,13 +382,6 @@ def _recent(config: Config, vocabulary: Vocabulary) -> RecentEvents | None:
     return recent if recent.output_size else None
 
 
-OWN_ENCODERS: dict[str, Callable[..., Any]] = {}
-"""Name -> the class of a registered sequence encoder.
-
-One of the package is found in the file of its name in this folder, by its options.
-"""
-
-
 def _sequence_encoder(config: Config, input_size: int) -> Any:
     """Build the sequence encoder: (E, input_size) events and their batch -> states; or None."""
     match config.encoder:
@@ -405,25 +396,15 @@ def _sequence_encoder(config: Config, input_size: int) -> Any:
                 dropout=dropout,
                 projected_size=projected,
             )
-        case TransformerOptions(
-            hidden_size=size, layers=layers, heads=heads, dropout=dropout, causal=causal
-        ):
-            return Transformer(
-                input_size,
-                hidden_size=size,
-                layers=layers,
-                heads=heads,
-                dropout=dropout,
-                causal=causal,
-            )
         case NoEncoderOptions():
             return None
         case options:
-            build = OWN_ENCODERS.get(options.name) or class_of(type(options), "seqmel.nn")
-            own = build(input_size=input_size, **options.model_dump(exclude={"name"}))
-            if not isinstance(getattr(own, "output_size", None), int):
+            found = ENCODERS[options.name](
+                input_size=input_size, **options.model_dump(exclude={"name"})
+            )
+            if not isinstance(getattr(found, "output_size", None), int):
                 raise ConfigError(
                     f"The encoder {options.name} has no whole number output_size. Set "
                     "self.output_size to the width of its states in its constructor."
                 )
-            return own
+            return found

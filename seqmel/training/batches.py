@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from seqmel.config import Config
-from seqmel.config.options.views import LastKOptions
 from seqmel.core.errors import TrainingError
 from seqmel.core.random_streams import Stream, generator
 from seqmel.data.cycles import address_cycles
@@ -96,7 +95,7 @@ def resolve_auto_options(config: Config, sequences: EncodedSequences) -> Config:
     )
     shortest = views.min_length or min(longest, max(5, longest // 8))
     one_given = None in (views.min_length, views.max_length)
-    if isinstance(views, LastKOptions) and one_given and views.same(shortest, longest):
+    if one_given and views.same(shortest, longest):
         shortest, longest = (
             (shortest, 2 * shortest) if views.min_length else ((longest + 1) // 2, longest)
         )
@@ -170,9 +169,8 @@ class TrainingBatches:
         options = config.sampler.model_dump(exclude={"name"})
         self.sequences = sequences
         self.sampler = SAMPLERS[config.sampler.name](
-            sequences, vocabulary, clients, size=size, **options
+            sequences, vocabulary, clients, size=size, clients_per_epoch=limit, **options
         )
-        self.sampler.clients_per_epoch = limit
         self.objective = objective
         self.seed = config.seed
         self.epoch = epoch

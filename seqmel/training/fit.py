@@ -36,7 +36,7 @@ from seqmel.core.embedding_metrics import collapsed
 from seqmel.core.errors import ModelError, TrainingError
 from seqmel.core.progress import Progress, Task, record, silent
 from seqmel.core.units import duration_words
-from seqmel.data.samplers import OfflineHard
+from seqmel.data.samplers import OfflineHardSampler
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.encoder import SequenceEncoder
@@ -140,7 +140,7 @@ def fit(
         sampler = batches.sampler
         mining = (
             [OfflineMining(sampler, on_device, encoder, config, device)]
-            if isinstance(sampler, OfflineHard)
+            if isinstance(sampler, OfflineHardSampler)
             else []
         )
         trainer, best = make_trainer(

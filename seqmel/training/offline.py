@@ -15,7 +15,7 @@ from seqmel.config import Config
 from seqmel.core.distributed import all_gather_with_grad, broadcast_from_rank0, local_shard
 from seqmel.core.embedding_metrics import unit_vectors
 from seqmel.core.random_streams import Stream, generator
-from seqmel.data.samplers import OfflineHard
+from seqmel.data.samplers import OfflineHardSampler
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.inference.embed import embed_sequences
 from seqmel.nn.encoder import SequenceEncoder
@@ -40,7 +40,7 @@ class OfflineMining(lightning.Callback):
 
     def __init__(
         self,
-        sampler: OfflineHard,
+        sampler: OfflineHardSampler,
         sequences: EncodedSequences,
         encoder: SequenceEncoder,
         config: Config,

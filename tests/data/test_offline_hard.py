@@ -8,7 +8,7 @@ from test_samplers import epoch, segments_of, vocabulary
 from torch import Tensor
 from torch.nn import functional as F
 
-from seqmel.data.samplers import OfflineHard
+from seqmel.data.samplers import OfflineHardSampler
 from seqmel.data.samplers import offline_hard as module
 from seqmel.data.samplers.offline_hard import near_groups
 
@@ -21,9 +21,9 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def sampler(clients: int, *, size: int = 6, **options: int) -> OfflineHard:
+def sampler(clients: int, *, size: int = 6, **options: int) -> OfflineHardSampler:
     """For the clients from the third one on."""
-    return OfflineHard(
+    return OfflineHardSampler(
         segments_of({2: clients + 3}),
         vocabulary("kind"),
         torch.arange(3, clients + 3),

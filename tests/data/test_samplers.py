@@ -12,7 +12,7 @@ from small import SCHEMA, card_events, fitted, sequences
 from torch import Tensor
 
 from seqmel.core.errors import ConfigError
-from seqmel.data.samplers import SAMPLERS, CategoryBalanced, Sampler
+from seqmel.data.samplers import SAMPLERS, CategoryBalancedSampler, Sampler
 from seqmel.data.samplers import category_balanced as module
 from seqmel.data.samplers.category_balanced import most_frequent
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
@@ -89,7 +89,9 @@ def test_random_batches_are_those_of_a_permutation() -> None:
 def test_a_batch_has_clients_of_so_many_segments_in_equal_shares() -> None:
     counts = {2: 16, 3: 8, 4: 24, 5: 8, 6: 8}
     held = segments_of(counts)
-    sampler = CategoryBalanced(held, vocabulary("kind"), torch.arange(64), size=8, segments=2)
+    sampler = CategoryBalancedSampler(
+        held, vocabulary("kind"), torch.arange(64), size=8, segments=2
+    )
     segment = [code for code, count in counts.items() for _ in range(count)]
     mixtures = set()
     for seed in range(5):
@@ -102,12 +104,15 @@ def test_a_batch_has_clients_of_so_many_segments_in_equal_shares() -> None:
 
 def test_one_segment_a_batch_is_the_hardest_and_more_than_clients_are_as_many_as_clients() -> None:
     held = segments_of({2: 8, 3: 8})
-    sampler = CategoryBalanced(held, vocabulary("kind"), torch.arange(16), size=4, segments=1)
+    sampler = CategoryBalancedSampler(
+        held, vocabulary("kind"), torch.arange(16), size=4, segments=1
+    )
     assert all(len({client // 8 for client in batch}) == 1 for batch in epoch(sampler))
-    many = CategoryBalanced(held, vocabulary("kind"), torch.arange(16), size=4, segments=99)
+    many = CategoryBalancedSampler(
+        held, vocabulary("kind"), torch.arange(16), size=4, segments=99, clients_per_epoch=10
+    )
     assert many.runs == 4
-    sampler.clients_per_epoch = 10
-    assert [len(batch) for batch in epoch(sampler)] == [4, 4]
+    assert [len(batch) for batch in epoch(many)] == [4, 4]
 
 
 def slow_most_frequent(held: EncodedSequences, clients: Tensor, column: str) -> list[int]:
@@ -151,7 +156,7 @@ def test_a_column_that_is_not_there_is_said_in_one_line(
     columns: tuple[str, ...], options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
-        CategoryBalanced(
+        CategoryBalancedSampler(
             segments_of({2: 4}), vocabulary(*columns), torch.arange(4), size=2, **options
         )
     assert "\n" not in str(caught.value)

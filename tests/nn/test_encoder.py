@@ -12,7 +12,7 @@ from torch import Tensor
 from seqmel.config import Config
 from seqmel.core.errors import ConfigError
 from seqmel.nn.encoder import SequenceEncoder
-from seqmel.nn.recurrent import Recurrent
+from seqmel.nn.encoders.recurrent import Recurrent
 
 LENGTHS = [5, 0, 9, 1]
 APART: dict[str, Any] = {

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pack_sequence
 
 from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.nn import layer
-from seqmel.nn.recurrent import Packing, Recurrent
+from seqmel.nn.encoders.recurrent import Packing, Recurrent
 
 Kind = Literal["gru", "lstm"]
 KINDS: list[Kind] = ["gru", "lstm"]

@@ -8,7 +8,7 @@ from small import batch_of, part
 from torch import Tensor
 
 from seqmel.data.sequences.batch import SequenceBatch
-from seqmel.nn.transformer import Transformer
+from seqmel.nn.encoders.transformer import Transformer
 
 MIXED = [3, 0, 1, 7, 7, 2, 0, 1, 40, 38]
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from seqmel.config import methods
 from seqmel.nn.decoder import EventDecoder
 from seqmel.nn.encoder import SequenceEncoder
-from seqmel.nn.recurrent import Recurrent
+from seqmel.nn.encoders.recurrent import Recurrent
 from seqmel.objectives import Encoded, Objective, ViewBatch
 from seqmel.objectives.event_prediction import EventPrediction
 from seqmel.objectives.masked_events import MaskedEvents

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from seqmel.config import Config
 from seqmel.core.embedding_metrics import unit_vectors
-from seqmel.data.samplers import OfflineHard
+from seqmel.data.samplers import OfflineHardSampler
 from seqmel.data.samplers.offline_hard import near_groups
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.vocabulary import Vocabulary
@@ -84,7 +84,7 @@ def test_clients_are_compared_by_the_learned_part_of_what_embed_gives() -> None:
     torch.manual_seed(0)
     encoder = SequenceEncoder(options, vocabulary).train()
     clients = torch.arange(20, 2, -1)
-    sampler = OfflineHard(encoded, vocabulary, clients, size=6, group=3)
+    sampler = OfflineHardSampler(encoded, vocabulary, clients, size=6, group=3)
     mining = OfflineMining(sampler, encoded, encoder, options, torch.device("cpu"))
     before: Any = SimpleNamespace(current_epoch=0)
     mining.on_train_epoch_start(before, before)

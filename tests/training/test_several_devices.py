@@ -27,7 +27,7 @@ from seqmel.config import Config, methods, read_config
 from seqmel.core import distributed as parallel
 from seqmel.core.errors import ConfigError
 from seqmel.core.random_streams import generator
-from seqmel.data.samplers import OfflineHard
+from seqmel.data.samplers import OfflineHardSampler
 from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.vocabulary import Vocabulary
@@ -204,7 +204,9 @@ def mined() -> Tensor:
     vocabulary, encoded = prepared(17)
     torch.manual_seed(0)
     encoder = SequenceEncoder(config, vocabulary)
-    sampler = OfflineHard(encoded, vocabulary, torch.arange(2, 17), size=6, group=4, pool_size=9)
+    sampler = OfflineHardSampler(
+        encoded, vocabulary, torch.arange(2, 17), size=6, group=4, pool_size=9
+    )
     epoch: Any = SimpleNamespace(current_epoch=1)
     OfflineMining(sampler, encoded, encoder, config, torch.device("cpu")).on_train_epoch_start(
         epoch, epoch

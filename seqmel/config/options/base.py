@@ -17,6 +17,7 @@ __all__ = [
     "Cosine",
     "Distance",
     "Layers",
+    "MultipleOf",
     "Natural",
     "NotAbove",
     "NotNegative",
@@ -60,6 +61,23 @@ class NotAbove:
         most = getattr(options, self.other)
         if value is not None and most is not None and value > most:
             raise ValueError(f"{name} {value} is larger than {self.other} {most}")
+
+
+@dataclass(frozen=True)
+class MultipleOf:
+    """In the type of an option: it is a multiple of `factor` times another option."""
+
+    factor: int
+    other: str
+
+    def check(self, options: Options, name: str) -> None:
+        """Raise a `ValueError` if the option is not a multiple."""
+        value = getattr(options, name)
+        unit = self.factor * getattr(options, self.other)
+        if value % unit:
+            raise ValueError(
+                f"{name} {value} is not a multiple of {self.factor} * {self.other} = {unit}"
+            )
 
 
 class Only:
@@ -111,11 +129,11 @@ class Options(BaseModel):
 
     @model_validator(mode="after")
     def _follows_rules(self, info: ValidationInfo) -> Any:
-        if not is_lenient(info):
-            for name, field in type(self).model_fields.items():
-                for rule in field.metadata:
-                    if isinstance(rule, NotAbove | Only):
-                        rule.check(self, name)
+        needed = MultipleOf if is_lenient(info) else MultipleOf | NotAbove | Only
+        for name, field in type(self).model_fields.items():
+            for rule in field.metadata:
+                if isinstance(rule, needed):
+                    rule.check(self, name)
         return self
 
 

@@ -83,8 +83,10 @@ def first_paragraph(documentation: str) -> str:
 
 
 def argument_lines(documentation: str) -> dict[str, str]:
-    """Return argument -> what the section Args of a docstring says about it, in words of YAML."""
-    section = re.search(r"^Args:\n((?: +.*\n?|\n)+)", inspect.cleandoc(documentation), re.MULTILINE)
+    """Return argument or field -> what a docstring says about it, in words of YAML."""
+    section = re.search(
+        r"^(?:Args|Attributes):\n((?: +.*\n?|\n)+)", inspect.cleandoc(documentation), re.MULTILINE
+    )
     entries = re.findall(
         r"^    (\w+): (.*(?:\n {5,}.*)*)", section[1] if section else "", re.MULTILINE
     )
@@ -122,8 +124,17 @@ def _options(
 
 
 def _arguments(lineage: list[ast.ClassDef]) -> dict[str, tuple[str, Any]]:
-    """Keyword argument of the constructor -> its type, as text, and its default."""
+    """Keyword argument of the constructor -> its type, as text, and its default.
+
+    Those of a dataclass are its own fields.
+    """
     for node in lineage:
+        if node.decorator_list:
+            return {
+                name: (ast.unparse(field.annotation), ast.literal_eval(field.value))
+                for name, field in _assigned(node).items()
+                if not _is_fact(field)
+            }
         for part in node.body:
             if isinstance(part, ast.FunctionDef) and part.name == "__init__":
                 return {
@@ -139,11 +150,19 @@ def _arguments(lineage: list[ast.ClassDef]) -> dict[str, tuple[str, Any]]:
 def _facts(lineage: list[ast.ClassDef]) -> Iterator[tuple[str, Any]]:
     """The class attributes with their values, those of the class itself last."""
     for node in reversed(lineage):
-        for part in node.body:
-            if (
-                isinstance(part, ast.AnnAssign)
-                and isinstance(part.target, ast.Name)
-                and part.value is not None
-                and ast.unparse(part.annotation).startswith("ClassVar")
-            ):
-                yield part.target.id, ast.literal_eval(part.value)
+        for name, attribute in _assigned(node).items():
+            if _is_fact(attribute):
+                yield name, ast.literal_eval(attribute.value)
+
+
+def _assigned(node: ast.ClassDef) -> dict[str, Any]:
+    """Name -> assignment, with a type and a value, in the body of a class."""
+    return {
+        part.target.id: part
+        for part in node.body
+        if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name) and part.value
+    }
+
+
+def _is_fact(attribute: ast.AnnAssign) -> bool:
+    return ast.unparse(attribute.annotation).startswith("ClassVar")

@@ -17,6 +17,7 @@ from seqmel.config.options.base import (
     is_lenient,
     named_or,
 )
+from seqmel.config.options.from_source import options_in
 
 __all__ = [
     "BY_CATEGORY",
@@ -32,7 +33,6 @@ __all__ = [
     "NoEncoderOptions",
     "PoolingOptions",
     "RecurrentOptions",
-    "TransformerOptions",
 ]  # fmt: skip
 
 
@@ -123,38 +123,7 @@ class RecurrentOptions(EncoderBase):
         return self
 
 
-class TransformerOptions(EncoderBase):
-    """Pre-norm Transformer with rotary positions."""
-
-    how: ClassVar[str] = (
-        "pre-norm blocks of softmax(Q K^T / sqrt(d)) V and a feed-forward layer, with rotary "
-        "positions; `causal: true` looks back only"
-    )
-    source: ClassVar[str] = "Vaswani et al., 1706.03762; rotary positions: Su et al., 2104.09864"
-    when: ClassVar[str] = (
-        "events far apart explain each other, histories are long, and there is a GPU. It cannot "
-        "continue from a `--state`"
-    )
-    name: Literal["transformer"] = "transformer"
-    causal: bool = False
-    """Whether an event attends only to earlier events."""
-    hidden_size: Positive = 256
-    """Width of the model, a multiple of 2 * heads."""
-    layers: Layers = 2
-    """Number of layers."""
-    heads: Positive = 4
-    """Number of attention heads."""
-    dropout: Share = 0.0
-    """Dropout."""
-
-    @model_validator(mode="after")
-    def _divisible(self) -> TransformerOptions:
-        if self.hidden_size % (2 * self.heads):
-            raise ValueError(
-                f"hidden_size {self.hidden_size} is not a multiple of 2 * heads = {2 * self.heads}"
-            )
-        return self
-
+globals().update(options_in("nn/encoders", EncoderBase, but=("recurrent",)))
 
 if TYPE_CHECKING:
     AnyEncoderOptions: TypeAlias = EncoderBase

@@ -1,4 +1,4 @@
-"""The options of the views; see `seqmel.data.views` for the methods."""
+"""The options of the views: the fields of the classes in `seqmel.data.views`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from seqmel.config.options.base import (
-    Above,
     Options,
     Positive,
     Share,
@@ -16,12 +15,12 @@ from seqmel.config.options.base import (
     is_lenient,
     named_or,
 )
+from seqmel.config.options.from_source import options_in
 
 __all__ = [
+    "DEFAULT_VIEWS",
     "OTHER_VIEW_NAMES",
     "AnyViewsOptions",
-    "LastKOptions",
-    "RandomSlicesOptions",
     "ViewsBase",
     "ViewsOptions",
 ]
@@ -58,6 +57,9 @@ class ViewsBase(Options):
     in time rather than describe behaviour.
     """
 
+    one_per_length: ClassVar[bool] = False
+    """Whether a client has only one view of each length, unless a dropout makes them differ."""
+
     @property
     def watched(self) -> dict[str, Any]:
         """The arguments of `watched_slices`, of settled options."""
@@ -66,6 +68,21 @@ class ViewsBase(Options):
             "max_length": self.max_length,
             "shifted": self.shift_clock or (),
         }
+
+    def same(self, shortest: int, longest: int | None) -> bool:
+        """Whether clients with 2 * `longest` events have only one possible view."""
+        dropout = self.event_dropout or self.day_dropout
+        return self.one_per_length and shortest == longest and not dropout
+
+    @model_validator(mode="after")
+    def _lengths_differ(self, info: ValidationInfo) -> Any:
+        if not is_lenient(info) and self.same(self.min_length or 1, self.max_length):
+            least = "a smaller min_length" if self.max_length != 1 else "a max_length of 2 or more"
+            raise ValueError(
+                f"{self.name} of {self.max_length} events and no others is one view of every "
+                f"client with twice as many; expected {least}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _ordered(self) -> Any:
@@ -78,115 +95,15 @@ class ViewsBase(Options):
         return self
 
 
-class RandomSlicesOptions(ViewsBase):
-    """Random contiguous slices of a client's sequence."""
-
-    when: ClassVar[str] = (
-        "the default: order and gaps within a view are true ones. For sequences of tens to "
-        "thousands of events"
-    )
-    how: ClassVar[str] = "contiguous runs, possibly overlapping"
-    source: ClassVar[str] = "Babaev et al., 2002.08232"
-    name: Literal["random_slices"] = "random_slices"
-
-
-class RandomSamplesOptions(ViewsBase):
-    """Random subsets of a client's events, in time order."""
-
-    when: ClassVar[str] = (
-        "the order of events carries nothing, or a short stretch of time should not be "
-        "recognised by its dates"
-    )
-    how: ClassVar[str] = "random subsets, order kept"
-    source: ClassVar[str] = "Babaev et al., 2002.08232"
-    name: Literal["random_samples"]
-
-
-class RandomDisjointSamplesOptions(ViewsBase):
-    """A random partition of a client's events into subsets, in time order."""
-
-    when: ClassVar[str] = "as random_samples, where views of one client must not share an event"
-    how: ClassVar[str] = (
-        "the events dealt into subsets, order kept; a short client is dealt into fewer, but "
-        "two at least"
-    )
-    source: ClassVar[str] = "Babaev et al., 2002.08232"
-    name: Literal["random_disjoint_samples"]
-
-
-class TimeWindowsOptions(ViewsBase):
-    """All events within a number of days from a random time on."""
-
-    when: ClassVar[str] = (
-        "behaviour changes over months, and activity differs: a view is a stretch of time, "
-        "however many events it has"
-    )
-    how: ClassVar[str] = (
-        "all events of `days` days around a random event; half of what a client spans where "
-        "that is less"
-    )
-    name: Literal["time_windows"]
-    days: Above = 30.0
-    """Length of the window in days."""
-
-
-class CalendarWindowsOptions(ViewsBase):
-    """All events of a random day, week or month."""
-
-    when: ClassVar[str] = "days, weeks or months are the natural unit, as in budgets and shifts"
-    how: ClassVar[str] = (
-        "all events of a random day, week or month (`unit`) in which the client has some"
-    )
-    name: Literal["calendar_windows"]
-    unit: Literal["day", "week", "month"] = "week"
-    """Length of the window."""
-
-
-class LastKOptions(ViewsBase):
-    """The last events, in several lengths."""
-
-    when: ClassVar[str] = (
-        "what counts is how a history ends, and models will be used on the most recent events"
-    )
-    how: ClassVar[str] = (
-        "the last events, of several lengths, or of one where a dropout tells the views apart"
-    )
-    name: Literal["last_k"]
-
-    @model_validator(mode="after")
-    def _lengths_differ(self, info: ValidationInfo) -> Any:
-        if not is_lenient(info) and self.same(self.min_length or 1, self.max_length):
-            least = "a smaller min_length" if self.max_length != 1 else "a max_length of 2 or more"
-            raise ValueError(
-                f"last_k of {self.max_length} events and no others is one view of every client "
-                f"with twice as many; expected {least}"
-            )
-        return self
-
-    def same(self, shortest: int, longest: int | None) -> bool:
-        """Whether clients with 2 * `longest` events have only one possible view."""
-        return shortest == longest and not self.event_dropout and not self.day_dropout
-
-
-class NearestTimeOptions(ViewsBase):
-    """The events nearest in time to a random time."""
-
-    when: ClassVar[str] = (
-        "bursts of events should not dominate: quiet times are as likely to be seen as busy ones"
-    )
-    how: ClassVar[str] = (
-        "the events nearest to a random moment between the client's first and last event: "
-        "busy and quiet times alike"
-    )
-    name: Literal["nearest_time"]
-
+globals().update(options_in("data/views", ViewsBase))
 
 if TYPE_CHECKING:
     AnyViewsOptions: TypeAlias = ViewsBase
 else:
     AnyViewsOptions = all_of(ViewsBase)
+DEFAULT_VIEWS: ViewsBase = globals()["RandomSlicesOptions"]()
 ViewsOptions: TypeAlias = Annotated[
     Annotated[AnyViewsOptions, Field(discriminator="name")],
-    BeforeValidator(named_or("random_slices")),
+    BeforeValidator(named_or(DEFAULT_VIEWS.name)),
     BeforeValidator(also_named(OTHER_VIEW_NAMES)),
 ]

@@ -16,21 +16,26 @@ __all__ = ["Sampler"]
 class Sampler(ABC):
     """Yields the client batches of an epoch. Client statistics are computed once.
 
-    `clients_per_epoch` limits an epoch to so many clients, drawn anew each time. None is all.
-
     Args:
         sequences: The sequences of all clients.
         vocabulary: The vocabulary of the sequences.
         clients: (N,) int64, positions of the training clients.
         size: Clients per batch, at most N.
+        clients_per_epoch: Number of clients of an epoch, drawn anew each time. None is all.
     """
 
     def __init__(
-        self, sequences: EncodedSequences, vocabulary: Vocabulary, clients: Tensor, *, size: int
+        self,
+        sequences: EncodedSequences,
+        vocabulary: Vocabulary,
+        clients: Tensor,
+        *,
+        size: int,
+        clients_per_epoch: int | None = None,
     ) -> None:
         self.clients = clients
         self.size = size
-        self.clients_per_epoch: int | None = None
+        self.clients_per_epoch = clients_per_epoch
 
     def __len__(self) -> int:
         """Number of batches per epoch.

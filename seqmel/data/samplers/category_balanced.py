@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated, ClassVar
+
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from seqmel.core.errors import ConfigError, did_you_mean, shown
@@ -10,13 +13,13 @@ from seqmel.data.samplers.base import Sampler
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.vocabulary import Vocabulary
 
-__all__ = ["CategoryBalanced", "most_frequent"]
+__all__ = ["CategoryBalancedSampler", "most_frequent"]
 
 _EVENTS_AT_ONCE = 4_000_000
 
 
-class CategoryBalanced(Sampler):
-    """Batches of clients from few segments.
+class CategoryBalancedSampler(Sampler):
+    """Batches from a few segments of clients with the same top category: harder negatives.
 
     The segment of a client is its most frequent value of a categorical column, the smaller code
     among equals. Clients are ordered by segment, segments and the clients within them at random,
@@ -33,12 +36,23 @@ class CategoryBalanced(Sampler):
         vocabulary: See `Sampler`.
         clients: See `Sampler`.
         size: See `Sampler`.
-        column: The categorical column. None takes the first one.
-        segments: C, number of runs per batch, at most `size`.
+        clients_per_epoch: See `Sampler`.
+        column: Categorical column; None takes the first.
+        segments: Segments C per batch, at most `size`.
 
     Raises:
         ConfigError: There is no categorical column, or none of that name.
     """
+
+    how: ClassVar[str] = (
+        "clients of `segments` segments in equal numbers; the segment of a client is its most "
+        "frequent value of the categorical `column`"
+    )
+    source: ClassVar[str] = "P classes, K of each: Hermans et al., 1703.07737"
+    when: ClassVar[str] = (
+        "clients fall into segments that are easily distinguished, so that random negatives "
+        "teach little"
+    )
 
     def __init__(
         self,
@@ -47,10 +61,13 @@ class CategoryBalanced(Sampler):
         clients: Tensor,
         *,
         size: int,
+        clients_per_epoch: int | None = None,
         column: str | None = None,
-        segments: int = 4,
+        segments: Annotated[int, Field(ge=1, lt=2**31)] = 4,
     ) -> None:
-        super().__init__(sequences, vocabulary, clients, size=size)
+        super().__init__(
+            sequences, vocabulary, clients, size=size, clients_per_epoch=clients_per_epoch
+        )
         self.runs = min(segments, size)
         chosen = _categorical(vocabulary, column)
         self.segment = most_frequent(

@@ -1,14 +1,13 @@
 """Views of clients: the parts of their sequences that the training objective compares.
 
-See `seqmel.data.views.base`. A view is one file here, with the name of the view, and its options in
-`seqmel.config.options.views`.
+See `seqmel.data.views.base`. A view is one file here, with the name of the view. Its options in a
+config are its fields.
 """
 
-import importlib
-import pkgutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from seqmel.core.modules import classes_by_file
 from seqmel.data.views.base import ViewSampler
 from seqmel.data.views.drawn_views import Views
 
@@ -23,16 +22,10 @@ if TYPE_CHECKING:  # for type checkers and editors; all classes are found below
     from seqmel.data.views.random_slices import RandomSlices as RandomSlices
     from seqmel.data.views.time_windows import TimeWindows as TimeWindows
 
-VIEWS: dict[str, Callable[..., ViewSampler]] = {
-    module.name: kind
-    for module in pkgutil.iter_modules(__path__)
-    for kind in vars(importlib.import_module(f"{__name__}.{module.name}")).values()
-    if isinstance(kind, type)
-    and issubclass(kind, ViewSampler)
-    and kind.__name__.lower() == module.name.replace("_", "")
-}
+_by_file = classes_by_file(__name__, ViewSampler)
+VIEWS: dict[str, Callable[..., ViewSampler]] = dict(_by_file)
 """Name in the config -> view sampler. The options of the config are its arguments."""
 
-_classes = {kind.__name__: kind for kind in VIEWS.values()}
+_classes = {kind.__name__: kind for kind in _by_file.values()}
 globals().update(_classes)
 __all__ = ["VIEWS", "ViewSampler", "Views", *sorted(_classes)]

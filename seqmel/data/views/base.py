@@ -45,6 +45,14 @@ class ViewSampler(ABC):
     day_dropout: float = 0.0
     shuffle: bool = False
 
+    how: ClassVar[str] = ""
+    """What the views are, for the table of views in the documentation."""
+    when: ClassVar[str] = ""
+    """For which data, or for what, to choose them, for their page."""
+    source: ClassVar[str] = ""
+    """Where the views were published, for the same table."""
+    one_per_length: ClassVar[bool] = False
+    """Whether a client has only one view of each length, unless a dropout makes them differ."""
     by_time: ClassVar[bool] = False
     """Whether the times of the events determine the views."""
 

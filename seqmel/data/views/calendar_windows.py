@@ -17,7 +17,9 @@ __all__ = ["CalendarWindows"]
 
 @dataclass(frozen=True, kw_only=True)
 class CalendarWindows(ViewSampler):
-    """K different days, weeks (from Monday) or months of each client, in UTC.
+    """All events of a random day, week or month.
+
+    K different days, weeks (from Monday) or months of each client, in UTC.
 
     Windows with too few events (see `ViewSampler`) are drawn only if a client would have fewer than
     two views otherwise. A window with more than max_length events is truncated to its first ones. A
@@ -25,9 +27,13 @@ class CalendarWindows(ViewSampler):
     negative of others.
 
     Attributes:
-        unit: "day", "week" or "month".
+        unit: Length of the window: "day", "week" or "month".
     """
 
+    how: ClassVar[str] = (
+        "all events of a random day, week or month (`unit`) in which the client has some"
+    )
+    when: ClassVar[str] = "days, weeks or months are the natural unit, as in budgets and shifts"
     unit: Literal["day", "week", "month"] = "week"
     by_time: ClassVar[bool] = True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,11 +16,20 @@ __all__ = ["LastK"]
 
 @dataclass(frozen=True, kw_only=True)
 class LastK(ViewSampler):
-    """The last k events of each client, K times, with k drawn uniformly from the allowed lengths.
+    """The last events, in several lengths.
 
+    The last k events of each client, K times, with k drawn uniformly from the allowed lengths.
     There is one view per length. So the options refuse min_length = max_length unless a dropout
     makes the views differ.
     """
+
+    how: ClassVar[str] = (
+        "the last events, of several lengths, or of one where a dropout tells the views apart"
+    )
+    when: ClassVar[str] = (
+        "what counts is how a history ends, and models will be used on the most recent events"
+    )
+    one_per_length: ClassVar[bool] = True
 
     def choose(
         self, clients: Tensor, lengths: Tensor, generator: torch.Generator, times: Tensor | None

@@ -16,13 +16,22 @@ __all__ = ["NearestTime"]
 
 @dataclass(frozen=True, kw_only=True)
 class NearestTime(ViewSampler):
-    """The events of each client that are nearest to a time, K times.
+    """The events nearest in time to a random time.
+
+    The events of each client that are nearest to a time, K times.
 
     The time is drawn uniformly from the span of the client's events, the number of events uniformly
     from the allowed lengths. Random slices prefer times with many events. These views come from
     busy and quiet times alike. Of two equally near events the earlier one is taken.
     """
 
+    how: ClassVar[str] = (
+        "the events nearest to a random moment between the client's first and last event: "
+        "busy and quiet times alike"
+    )
+    when: ClassVar[str] = (
+        "bursts of events should not dominate: quiet times are as likely to be seen as busy ones"
+    )
     by_time: ClassVar[bool] = True
 
     def choose(

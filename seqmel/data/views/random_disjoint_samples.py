@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,11 +16,20 @@ __all__ = ["RandomDisjointSamples"]
 
 @dataclass(frozen=True, kw_only=True)
 class RandomDisjointSamples(ViewSampler):
-    """The events of each client, split at random into K disjoint subsets.
+    """A random partition of a client's events into subsets, in time order.
+
+    The events of each client, split at random into K disjoint subsets.
 
     A client with fewer than K * min_length events is split into fewer subsets, but at least two. A
     subset with more than max_length events is reduced to so many at random.
     """
+
+    how: ClassVar[str] = (
+        "the events dealt into subsets, order kept; a short client is dealt into fewer, but "
+        "at least two"
+    )
+    source: ClassVar[str] = "Babaev et al., 2002.08232"
+    when: ClassVar[str] = "as random_samples, where views of one client must not share an event"
 
     def choose(
         self, clients: Tensor, lengths: Tensor, generator: torch.Generator, times: Tensor | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,10 +16,19 @@ __all__ = ["RandomSamples"]
 
 @dataclass(frozen=True, kw_only=True)
 class RandomSamples(ViewSampler):
-    """K random subsets of each client's events, in their order, possibly overlapping.
+    """Random subsets of a client's events, in time order.
+
+    K random subsets of each client's events, in their order, possibly overlapping.
 
     The size of a subset is drawn uniformly from the allowed lengths, then its events uniformly.
     """
+
+    how: ClassVar[str] = "random subsets, order kept"
+    source: ClassVar[str] = "Babaev et al., 2002.08232"
+    when: ClassVar[str] = (
+        "the order of events carries nothing, or a short stretch of time should not be "
+        "recognised by its dates"
+    )
 
     def choose(
         self, clients: Tensor, lengths: Tensor, generator: torch.Generator, times: Tensor | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,10 +16,19 @@ __all__ = ["RandomSlices"]
 
 @dataclass(frozen=True, kw_only=True)
 class RandomSlices(ViewSampler):
-    """K contiguous slices of each client, possibly overlapping.
+    """Random contiguous slices of a client's sequence.
+
+    K contiguous slices of each client, possibly overlapping.
 
     The length of a slice is drawn uniformly from the allowed lengths, then its start uniformly.
     """
+
+    how: ClassVar[str] = "contiguous runs, possibly overlapping"
+    source: ClassVar[str] = "Babaev et al., 2002.08232"
+    when: ClassVar[str] = (
+        "the default: order and gaps within a view are true ones. For sequences of tens to "
+        "thousands of events"
+    )
 
     def choose(
         self, clients: Tensor, lengths: Tensor, generator: torch.Generator, times: Tensor | None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from seqmel.data.views.base import ViewSampler
@@ -16,7 +17,9 @@ __all__ = ["TimeWindows"]
 
 @dataclass(frozen=True, kw_only=True)
 class TimeWindows(ViewSampler):
-    """K windows of `days` days of each client, possibly overlapping.
+    """All events within a number of days from a random time on.
+
+    K windows of `days` days of each client, possibly overlapping.
 
     A window is placed at random around an event that is drawn uniformly, so no window is empty. If
     the events of a client span less than twice the days, its windows have half of the span. A
@@ -24,10 +27,18 @@ class TimeWindows(ViewSampler):
     is truncated. A client with all events at one time gives one view.
 
     Attributes:
-        days: The length of a window.
+        days: Length of the window in days.
     """
 
-    days: float = 30.0
+    how: ClassVar[str] = (
+        "all events of `days` days around a random event; half of what a client spans where "
+        "that is less"
+    )
+    when: ClassVar[str] = (
+        "behaviour changes over months, and activity differs: a view is a stretch of time, "
+        "however many events it has"
+    )
+    days: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0
     by_time: ClassVar[bool] = True
 
     def choose(

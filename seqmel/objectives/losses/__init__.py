@@ -1,14 +1,13 @@
 """Losses are functions of tensors: embeddings (N, D), and pairs, triplets or client indices.
 
-See `seqmel.objectives.losses.base`. A loss is one file here, with the name of the loss, and its
-options in `seqmel.config.options.losses`; everything else is derived from the two.
+See `seqmel.objectives.losses.base`. A loss is one file here, with the name of the loss. Its options
+in a config are the arguments of its constructor; tables and plans are derived from it too.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
-from seqmel.config.options.losses import AnyLossOptions, PMLOptions
-from seqmel.config.registry import class_of, method_name
+from seqmel.core.modules import classes_by_file
 from seqmel.objectives.losses.base import MetricLoss
 
 if TYPE_CHECKING:  # for type checkers and editors; all classes are found below
@@ -35,13 +34,11 @@ if TYPE_CHECKING:  # for type checkers and editors; all classes are found below
     from seqmel.objectives.losses.triplet_center import TripletCenterLoss as TripletCenterLoss
     from seqmel.objectives.losses.vicreg import VICRegLoss as VICRegLoss
 
-LOSSES: dict[str, Callable[..., MetricLoss]] = {
-    method_name(options): class_of(options, __name__, "Loss")
-    for options in get_args(AnyLossOptions)
-    if options is not PMLOptions
-}
+_by_file = classes_by_file(__name__, MetricLoss, suffix="Loss")
+del _by_file["pml"]  # a library of losses
+LOSSES: dict[str, Callable[..., MetricLoss]] = dict(_by_file)
 """Name in the config -> loss class. The options of the config are its arguments."""
 
-_classes = {kind.__name__: kind for kind in LOSSES.values()}
+_classes = {kind.__name__: kind for kind in _by_file.values()}
 globals().update(_classes)
 __all__ = ["LOSSES", "MetricLoss", *sorted(_classes)]

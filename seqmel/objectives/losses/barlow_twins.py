@@ -50,6 +50,10 @@ class BarlowTwinsLoss(MetricLoss):
         "sum (1 - C_kk)^2 + w * sum over k != l of C_kl^2, C the correlations across pairs of views"
     )
     source: ClassVar[str] = "Zbontar et al., 2103.03230"
+    when: ClassVar[str] = (
+        "as vicreg, without negatives; also for decorrelated dimensions. Large batches "
+        "estimate the correlations better"
+    )
     unit: ClassVar[bool] = False
 
     def __init__(self, *, redundancy: NotNegative = 0.005) -> None:

@@ -36,6 +36,7 @@ class MetricLoss(nn.Module):
         takes: the kind of its arguments besides the embeddings; see the module docstring.
         default_miner: the name of the miner that is used if the config names none.
         how: the equation, for the table of losses in the documentation.
+        when: for which data, or for what, to choose it, for its page.
         source: where the loss was published, for the same table.
         unit: whether the embeddings must be unit vectors.
         statistics: scalars without gradient about the last batch. With mining, by a miner or by the
@@ -47,6 +48,7 @@ class MetricLoss(nn.Module):
     takes: ClassVar[Takes] = "batch"
     default_miner: ClassVar[str | None] = None
     how: ClassVar[str] = ""
+    when: ClassVar[str] = ""
     source: ClassVar[str] = ""
     unit: ClassVar[bool] = True
 

@@ -60,6 +60,10 @@ class BinomialDevianceLoss(MetricLoss):
         "mean softplus(-a (s - b)) over positives + mean softplus(a c (s - b)) over negatives"
     )
     source: ClassVar[str] = "Yi et al., 1407.4979"
+    when: ClassVar[str] = (
+        "a smooth form of contrastive: every pair keeps a small cost, so training does not "
+        "stall when the margin is reached"
+    )
     takes: ClassVar[Takes] = "pairs"
 
     def __init__(

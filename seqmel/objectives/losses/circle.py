@@ -52,6 +52,10 @@ class CircleLoss(MetricLoss):
         "(s - 1 + m)))"
     )
     source: ClassVar[str] = "Sun et al., 2002.10857"
+    when: ClassVar[str] = (
+        "positives and negatives converge at different speeds: each similarity is weighted by "
+        "what it still lacks"
+    )
 
     def __init__(
         self, *, margin: Annotated[float, Field(gt=-1, lt=1)] = 0.25, scale: Above = 80.0

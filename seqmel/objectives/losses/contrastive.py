@@ -66,6 +66,10 @@ class ContrastiveLoss(GrowingMargin):
         "`power: 1` makes it linear, `reduction: sum` is the MeLES preset"
     )
     source: ClassVar[str] = "Hadsell et al., CVPR 2006; Babaev et al., 2002.08232"
+    when: ClassVar[str] = (
+        "to reproduce CoLES as published, or with few clients per batch: its cost is counted "
+        "in pairs, and a miner picks those that teach something"
+    )
     takes: ClassVar[Takes] = "pairs"
 
     def __init__(

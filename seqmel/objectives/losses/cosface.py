@@ -59,6 +59,10 @@ class CosFaceLoss(GrowingMargin):
         "over the clients of the batch"
     )
     source: ClassVar[str] = "Wang et al., 1801.09414"
+    when: ClassVar[str] = (
+        "recognition of clients with a clear margin between them; many views per client make "
+        "their mean directions reliable"
+    )
 
     def __init__(
         self, *, margin: Margin = 0.2, margin_start: MarginStart = None, scale: Above = 16.0

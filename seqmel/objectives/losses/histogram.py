@@ -52,6 +52,10 @@ class HistogramLoss(MetricLoss):
 
     how: ClassVar[str] = "sum over nodes r of h-(r) * sum over q <= r of h+(q), histograms of s"
     source: ClassVar[str] = "Ustinova, Lempitsky, 1611.00822"
+    when: ClassVar[str] = (
+        "no margin or temperature should be tuned; it needs large batches, as it estimates "
+        "two distributions from them"
+    )
 
     def __init__(self, *, bins: Annotated[int, Field(ge=3, le=10_000)] = 100) -> None:
         super().__init__()

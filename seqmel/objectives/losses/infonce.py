@@ -51,6 +51,10 @@ class InfoNCELoss(MetricLoss):
         "e^(s(i,k)/t)) )"
     )
     source: ClassVar[str] = "van den Oord et al., 1807.03748; Chen et al., 2002.05709"
+    when: ClassVar[str] = (
+        "the default. Large batches serve it well, since every view of another client is a "
+        "negative; lower the temperature to look at the nearest ones"
+    )
 
     def __init__(self, *, temperature: Above = 0.1) -> None:
         super().__init__()

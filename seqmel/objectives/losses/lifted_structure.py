@@ -58,6 +58,10 @@ class LiftedStructureLoss(GrowingMargin):
         "d(j,l)) )]+^2 / 2"
     )
     source: ClassVar[str] = "Oh Song et al., 1511.06452"
+    when: ClassVar[str] = (
+        "triplets are too few: each positive pair is compared with all negatives of both its "
+        "views at once"
+    )
 
     def __init__(self, *, margin: Margin = 1.0, margin_start: MarginStart = None) -> None:
         super().__init__(margin=margin, margin_start=margin_start)

@@ -59,6 +59,10 @@ class MarginLoss(GrowingMargin):
         "those above zero; b is learnt"
     )
     source: ClassVar[str] = "Wu et al., 1706.07567"
+    when: ClassVar[str] = (
+        "clients differ in how much they vary, so that one fixed distance between near and "
+        "far does not fit"
+    )
     takes: ClassVar[Takes] = "pairs"
 
     def __init__(

@@ -62,6 +62,10 @@ class MultiSimilarityLoss(MetricLoss):
         "l))) / b, over informative pairs"
     )
     source: ClassVar[str] = "Wang et al., 1904.06627"
+    when: ClassVar[str] = (
+        "pairs of very different difficulty: it chooses and weights the informative ones "
+        "itself, without a miner"
+    )
 
     def __init__(
         self,

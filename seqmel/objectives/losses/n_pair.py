@@ -53,6 +53,10 @@ class NPairLoss(MetricLoss):
         "mean log(1 + sum over other pairs of e^(a.p' - a.p)) + w * mean squared length"
     )
     source: ClassVar[str] = "Sohn, NIPS 2016"
+    when: ClassVar[str] = (
+        "two views per client and unscaled vectors, where lengths should carry meaning; a "
+        "baseline from the literature"
+    )
     unit: ClassVar[bool] = False
 
     def __init__(self, *, length_weight: NotNegative = 0.002) -> None:

@@ -63,6 +63,10 @@ class QuadrupletLoss(GrowingMargin):
         "nearest n of a and k of n"
     )
     source: ClassVar[str] = "Chen et al., 1704.01719"
+    when: ClassVar[str] = (
+        "triplets leave clients of different groups too close: the second term also separates "
+        "two negatives"
+    )
 
     def __init__(
         self,

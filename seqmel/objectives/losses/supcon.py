@@ -49,6 +49,10 @@ class SupConLoss(MetricLoss):
         "mean over i and P(i) of -log( e^(s(i,p)/t) / sum over all k != i of e^(s(i,k)/t) )"
     )
     source: ClassVar[str] = "Khosla et al., 2004.11362"
+    when: ClassVar[str] = (
+        "as infonce, with many views per client: positives share one softmax, so near ones "
+        "are not pushed closer at the cost of far ones"
+    )
 
     def __init__(self, *, temperature: Above = 0.1) -> None:
         super().__init__()

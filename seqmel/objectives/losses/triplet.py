@@ -55,6 +55,10 @@ class TripletLoss(GrowingMargin):
     default_miner: ClassVar[str | None] = "semi_hard"
     how: ClassVar[str] = "mean [d(a, p) - d(a, n) + m]+; `reduction: active` over those above zero"
     source: ClassVar[str] = "Schroff et al., 1503.03832; Hermans et al., 1703.07737"
+    when: ClassVar[str] = (
+        "only the order of distances matters, as in retrieval; it needs a good miner, since "
+        "most triplets soon cost nothing"
+    )
     takes: ClassVar[Takes] = "triplets"
 
     def __init__(

@@ -54,6 +54,9 @@ class TripletCenterLoss(GrowingMargin):
         "the batch's, not learnt"
     )
     source: ClassVar[str] = "He et al., 1803.06189"
+    when: ClassVar[str] = (
+        "many views per client, where their mean is a steadier target than single views"
+    )
 
     def __init__(self, *, margin: Margin = 0.3, margin_start: MarginStart = None) -> None:
         super().__init__(margin=margin, margin_start=margin_start)

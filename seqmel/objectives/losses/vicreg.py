@@ -58,6 +58,10 @@ class VICRegLoss(MetricLoss):
         "equation 5"
     )
     source: ClassVar[str] = "Bardes et al., 2105.04906"
+    when: ClassVar[str] = (
+        "many clients are near-duplicates, so that calling them negatives would be wrong; it "
+        "keeps all dimensions in use"
+    )
     unit: ClassVar[bool] = False
 
     def __init__(

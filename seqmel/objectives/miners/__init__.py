@@ -1,15 +1,14 @@
 """Miners choose the pairs or triplets that a loss compares.
 
 They see embeddings without gradient. See `seqmel.objectives.miners.base`. A miner is one file here,
-with the name of the miner, and its options in `seqmel.config.options.miners`; everything else is
-derived from the two.
+with the name of the miner. Its options in a config are the arguments of its constructor; tables and
+plans are derived from it too.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
-from seqmel.config.options.miners import AnyMinerOptions
-from seqmel.config.registry import class_of, method_name
+from seqmel.core.modules import classes_by_file
 from seqmel.objectives.miners.base import Miner, PairMiner, TripletMiner
 from seqmel.objectives.miners.memory import MemoryBank
 
@@ -24,12 +23,11 @@ if TYPE_CHECKING:  # for type checkers and editors; all classes are found below
     from seqmel.objectives.miners.random_negatives import RandomNegatives as RandomNegatives
     from seqmel.objectives.miners.semi_hard import SemiHard as SemiHard
 
-MINERS: dict[str, Callable[..., Miner]] = {
-    method_name(options): class_of(options, __name__) for options in get_args(AnyMinerOptions)
-}
+_by_file = classes_by_file(__name__, Miner)
+MINERS: dict[str, Callable[..., Miner]] = dict(_by_file)
 """Name in the config -> miner class. The options of the config, except `memory`, are its arguments.
 """
 
-_classes = {kind.__name__: kind for kind in MINERS.values()}
+_classes = {kind.__name__: kind for kind in _by_file.values()}
 globals().update(_classes)
 __all__ = ["MINERS", "MemoryBank", "Miner", "PairMiner", "TripletMiner", *sorted(_classes)]

@@ -40,6 +40,9 @@ class AllNegatives(PairMiner):
     """
 
     how: ClassVar[str] = "all, or random ones beyond `max_pairs`"
+    when: ClassVar[str] = (
+        "small batches, or losses that weight pairs themselves, such as binomial_deviance"
+    )
 
     @renamed_keywords(most="max_pairs")
     def __init__(

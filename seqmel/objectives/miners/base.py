@@ -149,6 +149,7 @@ class Miner(ABC):
     Attributes:
         gives: what `mine` returns.
         how: what it chooses, for the table of miners in the documentation.
+        when: for which data, or for what, to choose it, for its page.
         source: where the miner was published, for the same table.
         random: the random generator, on the device of the embeddings; None uses the global state of
             torch.
@@ -156,6 +157,7 @@ class Miner(ABC):
 
     gives: ClassVar[Gives]
     how: ClassVar[str] = ""
+    when: ClassVar[str] = ""
     source: ClassVar[str] = ""
 
     def __init__(self, *, views: int | None = None, chunk_rows: int | None = None) -> None:

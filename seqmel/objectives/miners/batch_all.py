@@ -42,6 +42,9 @@ class BatchAll(TripletMiner):
 
     how: ClassVar[str] = "all, or random negatives beyond `max_triplets`"
     source: ClassVar[str] = "Hermans et al., 1703.07737"
+    when: ClassVar[str] = (
+        "small batches and a triplet loss; with reduction: active the easy triplets do not count"
+    )
 
     @renamed_keywords(most="max_triplets")
     def __init__(

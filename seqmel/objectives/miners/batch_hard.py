@@ -45,6 +45,9 @@ class BatchHard(TripletMiner):
         "the farthest positive with the nearest negative; `skip_hardest` skips the nearest"
     )
     source: ClassVar[str] = "Hermans et al., 1703.07737"
+    when: ClassVar[str] = (
+        "clean data and a triplet loss; outliers among the positives are what it looks at first"
+    )
 
     @renamed_keywords(skip="skip_hardest")
     def __init__(

@@ -50,6 +50,7 @@ class BatchWeighted(TripletMiner):
         "`k` triplets per anchor, positives drawn in proportion to e^(d/t), negatives to e^(-d/t)"
     )
     source: ClassVar[str] = "after Ristani, Tomasi, 1803.10859"
+    when: ClassVar[str] = "as batch_hard, less easily misled by outliers"
 
     @renamed_keywords(count="k")
     def __init__(

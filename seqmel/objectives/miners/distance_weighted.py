@@ -62,6 +62,10 @@ class DistanceWeighted(PairMiner):
         "`skip_hardest` skips the nearest"
     )
     source: ClassVar[str] = "Wu et al., 1706.07567"
+    when: ClassVar[str] = (
+        "the hardest negatives make training unstable: easy, medium and hard ones are drawn "
+        "about equally often"
+    )
 
     @renamed_keywords(
         count="k", nearest="cutoff", farthest="nonzero_loss_cutoff", skip="skip_hardest"

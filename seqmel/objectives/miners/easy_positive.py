@@ -50,6 +50,9 @@ class EasyPositive(TripletMiner):
         "`skip_hardest` skips the nearest"
     )
     source: ClassVar[str] = "Xuan et al., 1904.04370"
+    when: ClassVar[str] = (
+        "views of one client may differ a lot, by season, say: each needs to be near only one other"
+    )
 
     @renamed_keywords(skip="skip_hardest")
     def __init__(

@@ -46,6 +46,10 @@ class HardNegatives(PairMiner):
         "the `k` nearest negatives of each anchor; `skip_hardest` skips the very nearest"
     )
     source: ClassVar[str] = "Babaev et al., 2002.08232"
+    when: ClassVar[str] = (
+        "the default of the pair losses: only near negatives teach something once training "
+        "has begun"
+    )
 
     @renamed_keywords(count="k", skip="skip_hardest")
     def __init__(

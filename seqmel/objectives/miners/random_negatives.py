@@ -39,6 +39,9 @@ class RandomNegatives(PairMiner):
 
     how: ClassVar[str] = "`k` random negatives of each anchor"
     source: ClassVar[str] = "Babaev et al., 2002.08232, as an ablation"
+    when: ClassVar[str] = (
+        "a baseline, and for noisy data in which the hardest negatives are really the same client"
+    )
 
     @renamed_keywords(count="k")
     def __init__(

@@ -43,6 +43,10 @@ class SemiHard(TripletMiner):
         "of each positive the nearest negative that is farther away, or else the farthest"
     )
     source: ClassVar[str] = "Schroff et al., 1503.03832"
+    when: ClassVar[str] = (
+        "the default of triplet: hard enough to learn from, without the collapse that the "
+        "hardest can cause"
+    )
 
     def choose(self, block: Block) -> tuple[Tensor, Tensor, Tensor]:
         """Return (R, P) triplets."""

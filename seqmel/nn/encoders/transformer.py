@@ -5,9 +5,12 @@ Positions are rotary (RoPE, Su et al., arXiv 2104.09864) and count events. Layer
 
 from __future__ import annotations
 
+from typing import Annotated, ClassVar
+
 import torch
 from torch import Tensor, nn
 
+from seqmel.config.options.base import Layers, MultipleOf, Positive, Share
 from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.nn.attention import Attend, attention_over
 from seqmel.nn.products import Linear
@@ -18,26 +21,38 @@ _ROTATION_BASE = 10_000.0
 
 
 class Transformer(nn.Module):
-    """(E, D) -> (E, H): each event attends to all events of its sequence, or to the earlier ones.
+    """Pre-norm Transformer with rotary positions.
+
+    (E, D) -> (E, H): each event attends to all events of its sequence, or to the earlier ones.
 
     Args:
         input_size: D.
-        hidden_size: H, a multiple of 2 * heads.
-        layers: Number of layers.
-        heads: Attention heads per layer.
-        dropout: Dropout probability of the residual branches.
         causal: Whether an event attends only to itself and earlier events.
+        hidden_size: Width H of the model, a multiple of 2 * heads.
+        layers: Number of layers.
+        heads: Number of attention heads per layer.
+        dropout: Dropout of the residual branches.
     """
+
+    how: ClassVar[str] = (
+        "pre-norm blocks of softmax(Q K^T / sqrt(d)) V and a feed-forward layer, with rotary "
+        "positions; `causal: true` looks back only"
+    )
+    source: ClassVar[str] = "Vaswani et al., 1706.03762; rotary positions: Su et al., 2104.09864"
+    when: ClassVar[str] = (
+        "events far apart explain each other, histories are long, and there is a GPU. It "
+        "cannot continue from a `--state`"
+    )
 
     def __init__(
         self,
         input_size: int,
         *,
-        hidden_size: int,
-        layers: int = 2,
-        heads: int = 4,
-        dropout: float = 0.0,
         causal: bool = False,
+        hidden_size: Annotated[Positive, MultipleOf(2, "heads")] = 256,
+        layers: Layers = 2,
+        heads: Positive = 4,
+        dropout: Share = 0.0,
     ) -> None:
         super().__init__()
         self.output_size = hidden_size
