@@ -98,6 +98,20 @@ def test_every_adds_no_row_for_a_method_that_a_row_names(tmp_path: Path) -> None
     assert set(rows) == {"ours"} | set(methods()["encoder"]) - {"gru"}
 
 
+def test_every_miner_fits_the_loss_and_every_objective_is_fine_tuned_too(tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_text(
+        "data: {cards: {generated: 300, targets: [gender]}}\n"
+        "base: {loss: contrastive, encoder: gru}\nrows: {default miner: {}}\nevery: [miner, objective]\n"
+    )
+    rows = read_plan(path).rows
+    of_pairs = {"all_negatives", "distance_weighted", "random_negatives"}
+    assert {row["miner"] for row in rows.values() if "miner" in row} == of_pairs
+    assert rows["cpc, fine-tuned"] == {"objective": "cpc", "scored": "finetuned"}
+    assert rows["classification"] == {"objective": ["coles", "classification"]}
+    assert "coles" not in rows  # the row "default miner" has the objective of base
+
+
 @pytest.mark.parametrize(
     ("kind", "across"), [("sizes", "embedding_dim"), ("labelled_share", "label_fractions")]
 )

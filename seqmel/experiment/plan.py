@@ -40,8 +40,9 @@ the training labels. `published` adds a column with published results, by row:
     published:
       - {figures: "age accuracy, arXiv 2002.08232", rows: {CoLES: 0.639}}
 
-`every: loss` adds a row for each loss that no row names, under its name; `encoder` and `views`
-likewise. `every: loss and miner` adds each loss with each miner that fits it.
+`every: loss` adds a row for each loss that no row names, under its name; `encoder`, `objective`,
+`sampler` and `views` likewise, and `miner` with those that fit the loss of `base`. `every: loss and
+miner` adds each loss with each miner that fits it. `every` may be a list.
 
 If each row sets an option to a number of its own, `curve: embedding_dim` plots a curve over it. In
 a section it is `curve: loss.temperature`. `curve: label_fractions` plots a curve over the fractions
@@ -58,10 +59,18 @@ import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from seqmel.config import LABELLED, Config, last_said, parse_yaml
 from seqmel.config.event_tables import EventTable, EventTables, event_paths, with_sources
@@ -132,6 +141,12 @@ _FOLD_LABELS = {"labels": "those of the training part", "target": "the one that 
 def _mapping(value: Any) -> dict[str, Any]:
     """Copy a mapping. Other values give an empty one, and are refused by the types."""
     return dict(value) if isinstance(value, Mapping) else {}
+
+
+def _listed(value: Any) -> Any:
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else value
 
 
 def _new_names(options: Any) -> Any:
@@ -259,34 +274,49 @@ class Published(_Part):
         return self.data in (None, data) and self.target in (None, target)
 
 
-_EVERY = {
-    "loss": ("loss",),
-    "loss and miner": ("loss", "miner"),
-    "encoder": ("encoder",),
-    "views": ("views",),
-}
+_Section: TypeAlias = Literal[
+    "encoder", "loss", "loss and miner", "miner", "objective", "sampler", "views"
+]
 
 
-def _rows_of_every(sections: Sequence[str], rows: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the rows of a plan and those that `every` adds: name -> options."""
-    first = sections[0]
-    named = {_name_of(_mapping(row).get(first)) for row in rows.values()}
-    found: dict[str, Any] = {}
+def _rows_of_every(
+    section: str, rows: Mapping[str, Any], base: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Return the rows of a plan and one for each method of a section that none of them names."""
+    first, _, second = section.partition(" and ")
+    shared = Config.from_dict(base, source="base", lenient=True)
+    named = {
+        name
+        for row in rows.values()
+        for name in _names_of(_mapping(row).get(first, getattr(shared, first)))
+    }
+    found: dict[str, dict[str, Any]] = {}
     for options in options_of(Config, first):
+        if first == "miner" and options.gives != shared.loss.takes:
+            continue
         fits = [
             method_name(miner)
             for miner in options_of(Config, "miner")
-            if "miner" in sections[1:] and miner.gives == options.takes
+            if second and miner.gives == options.takes
         ]
         for name in get_args(options.model_fields["name"].annotation):
-            if name not in named and name != "pml":  # a whole library rather than a loss
-                added = {f"{name} / {miner}": {first: name, "miner": miner} for miner in fits}
-                found |= added or {name: {first: name}}
+            if name in named or name == "pml":  # a whole library rather than a loss
+                continue
+            if name in LABELLED:
+                found[name] = {first: ["coles", name]}
+                continue
+            added = {f"{name} / {miner}": {first: name, "miner": miner} for miner in fits}
+            found |= added or {name: {first: name}}
+            if first == "objective":
+                found[f"{name}, fine-tuned"] = {first: name, "scored": "finetuned"}
     return dict(rows) | {name: row for name, row in found.items() if name not in rows}
 
 
-def _name_of(value: Any) -> Any:
-    return value.get("name") if isinstance(value, Mapping) else value
+def _names_of(value: Any) -> set[Any]:
+    """Return the methods that an option names: a method, options with its name, or several."""
+    if isinstance(value, list | tuple):
+        return {name for part in value for name in _names_of(part)}
+    return {value.get("name") if isinstance(value, Mapping) else getattr(value, "name", value)}
 
 
 class Plan(_Part):
@@ -295,8 +325,8 @@ class Plan(_Part):
     data: Annotated[dict[_Name, DataSet], Field(min_length=1)]
     base: dict[str, Any] = {}
     rows: Annotated[dict[_Name, dict[str, Any]], Field(min_length=1)]
-    every: Literal["loss", "loss and miner", "encoder", "views"] | None = None
-    """Section whose methods get a row each, unless a row names them."""
+    every: Annotated[tuple[_Section, ...], BeforeValidator(_listed)] = ()
+    """Sections whose methods get a row each, unless a row names them."""
     aggregates: bool = True
     """Whether to add the hand-crafted aggregates as rows, alone and combined with each row."""
     label_fractions: _Fractions = (1.0,)
@@ -321,8 +351,11 @@ class Plan(_Part):
             found["rows"] = {
                 name: _new_names(row) for name, row in _mapping(found["rows"]).items()
             } or found["rows"]
-        if isinstance(found.get("every"), str) and found["every"] in _EVERY:
-            found["rows"] = _rows_of_every(_EVERY[found["every"]], _mapping(found.get("rows")))
+        for section in _listed(found.get("every")):
+            if section in get_args(_Section):
+                found["rows"] = _rows_of_every(
+                    section, _mapping(found.get("rows")), _mapping(found.get("base"))
+                )
         if isinstance(found.get("curve"), str):
             curve = {"label_shares": LABEL_FRACTIONS}.get(found["curve"])
             found["curve"] = curve or ".".join(new_path(found["curve"].split(".")))

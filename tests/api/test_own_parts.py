@@ -6,7 +6,7 @@ import pickle
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -15,13 +15,14 @@ import pytest
 import pytorch_lightning as lightning
 import torch
 from in_process import InProcess
+from pydantic import Field
 from pytorch_lightning.loggers import Logger
 from small import TINY, card_events
 from torch import Tensor, nn
 
 import seqmel
 from seqmel.api.parts import forget_parts
-from seqmel.config import methods
+from seqmel.config import methods, reference
 from seqmel.core import own_files
 from seqmel.core.errors import ConfigError, ModelError, SeqmelError
 from seqmel.core.own_files import import_file
@@ -87,6 +88,32 @@ def test_the_options_of_a_part_are_checked_as_all_others() -> None:
         with pytest.raises(ConfigError) as error:
             seqmel.Config.from_dict({"loss": options})
         assert line in str(error.value)
+
+
+def test_bounds_and_lines_of_the_arguments_are_those_of_the_options() -> None:
+    @seqmel.register_loss("bounded")
+    class Bounded(nn.Module):
+        """A loss with bounds.
+
+        Args:
+            scale: a factor above zero; None
+                has none.
+        """
+
+        def __init__(self, scale: Annotated[float, Field(gt=0)] | None = None) -> None:
+            super().__init__()
+
+    with pytest.raises(ConfigError, match=r"scale.* = -1\. Expected a number above 0"):
+        seqmel.Config.from_dict({"loss": {"name": "bounded", "scale": -1}})
+    lines = {
+        option.method: option.line for option in reference.options() if "loss.scale" in option.path
+    }
+    assert lines["bounded"] == "A factor above zero; null has none."
+
+
+def test_the_config_of_a_part_of_seqmel_can_be_pickled() -> None:
+    config = seqmel.Config.from_dict({"loss": {"name": "circle", "scale": 4}})
+    assert pickle.loads(pickle.dumps(config)) == config
 
 
 def test_a_registered_part_may_be_registered_again_and_configs_can_be_pickled() -> None:

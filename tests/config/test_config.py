@@ -194,7 +194,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"sampler": "category"},
-        r"sampler cannot be 'category'\. Expected one of: random, category_balanced, offline_hard",
+        r"sampler cannot be 'category'\. Expected one of: category_balanced, offline_hard, random",
     ),
     ({"sampler": {"name": "random", "segments": 2}}, r"unknown option 'sampler\.segments'"),
     ({"views": "random_slice"}, r"views cannot be 'random_slice'.*Did you mean 'random_slices'"),
