@@ -135,10 +135,12 @@ class ClientRows:
         if not self.resampled:
             return self, np.arange(len(self))
         codes = pd.factorize(self.ids, use_na_sentinel=False)[0]
-        first = np.unique(codes, return_index=True)[1]
-        texts = None if self.texts is None else self.texts.take(pa.array(first))
-        table = self.table.take(pa.array(first))
-        return replace(self, table=table, texts=texts, index=self.index[first]), codes
+        return self._take(np.unique(codes, return_index=True)[1]), codes
+
+    def _take(self, rows: npt.NDArray[np.intp]) -> ClientRows:
+        texts = None if self.texts is None else self.texts.take(pa.array(rows))
+        table = self.table.take(pa.array(rows))
+        return replace(self, table=table, texts=texts, index=self.index[rows])
 
     def to_transform(self, client: str) -> Events:
         """Return the events of every row, with row numbers in place of client ids.
@@ -180,13 +182,10 @@ class SeveralRows(ClientRows):
             for name, sequences in self.sources.items()
         }
 
-    def distinct_clients(self) -> tuple[ClientRows, npt.NDArray[np.intp]]:
-        """See `ClientRows.distinct_clients`."""
-        codes = pd.factorize(self.ids, use_na_sentinel=False)[0]
-        first = np.unique(codes, return_index=True)[1]
-        sources = {name: sequences.take(first) for name, sequences in self.sources.items()}
+    def _take(self, rows: npt.NDArray[np.intp]) -> ClientRows:
+        sources = {name: sequences.take(rows) for name, sequences in self.sources.items()}
         table = next(iter(sources.values())).table
-        return replace(self, table=table, index=self.index[first], sources=sources), codes
+        return replace(self, table=table, index=self.index[rows], sources=sources)
 
     def to_transform(self, client: str) -> Events:  # noqa: ARG002 each table has its own name
         """Return name -> the events of every row, with row numbers in place of client ids."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,6 +30,7 @@ from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sequences.prepared import is_prepared
 from seqmel.data.sources.checking import time_sql
+from seqmel.data.sources.client_ids import listed_ids
 from seqmel.data.sources.reading import Events, only_clients
 from seqmel.data.sources.source import ROW, EventSource, ident
 from seqmel.data.tables.facts import read_facts
@@ -39,7 +40,7 @@ from seqmel.inference.as_of import moment_us
 from seqmel.inference.attribution import Score, Walk
 from seqmel.inference.embed import finite, open_events_for
 from seqmel.inference.predict import check_facts, heads_of, predict_outputs
-from seqmel.model import AnyModel, TrainedModel, as_model
+from seqmel.model import TrainedModel
 
 __all__ = ["explain"]
 
@@ -54,7 +55,7 @@ Floats = npt.NDArray[np.float64]
 @with_own_defaults
 @torch.inference_mode()
 def explain(
-    model: AnyModel,
+    model: TrainedModel,
     events: Events,
     clients: Any,
     *,
@@ -70,44 +71,9 @@ def explain(
 ) -> pd.DataFrame:
     """Explain what moved the prediction, or the vector, of some clients.
 
-    The contributions of a client add up to its prediction. The first row is the baseline: the
-    prediction for a client without events, whose facts are typical. The others are Shapley values,
-    which are integrated gradients along the probability that a part is known; see
-    `seqmel.inference.attribution`.
-
-    Args:
-        model: a model folder or a `Model`.
-        events: events with these clients; see `open_events`. Not prepared sequences, which do not
-            hold the values.
-        clients: an id or several ids.
-        target: for a fine-tuned model, a column of `predict`: `churn=yes` for the probability of a
-            class, `age` for a quantity. `churn` is the most likely class of each client. None is
-            the only target.
-        near: the id of another client. Explains the cosine similarity of both vectors, in place of
-            a prediction. A model without heads is explained by the similarity with the client's
-            own vector if None.
-        facts: a table with one row per client, for a model that was fine-tuned with facts.
-        as_of: use only the events before this moment.
-        last: how many of the last events are explained one by one. Those before are one part.
-        orders: number of random orders, each walked forwards and backwards. None takes 2 to 64, by
-            the number of events.
-        seed: seed of the orders.
-        device: the device to compute on.
-        progress: where to report progress; see `EmbedOptions`.
-
-    Returns:
-        A DataFrame with one row per event and column: the client under its own name; `output`, what
-        is explained; `part`: "baseline", "fact", "earlier events" or "event"; `event`, its number
-        in the history of the client, from 1 on; `time`; `source`, with several tables; `column`;
-        `value`, as text; `contribution`; and `error`, its standard error over the orders. The row
-        of the time column is the event itself: that it took place, and when.
-
-    Raises:
-        ConfigError: an option is out of range, or does not fit the model.
-        InputError: a client has no events, or the events cannot be read.
-        SchemaError: the client column has the name of a column of the result.
+    `Model.explain` has the arguments, the result and the errors; see `seqmel.inference.attribution`
+    for the values.
     """
-    model = as_model(model)
     reporter = as_progress(progress)
     placed = resolve_device(device)
     _check(model, events, last=last, orders=orders, target=target, near=near)
@@ -206,8 +172,7 @@ def _check_given_facts(
 
 def _texts(clients: Any) -> list[str]:
     """Return ids as text, each once."""
-    single = isinstance(clients, (str, bytes)) or not isinstance(clients, Iterable)
-    ids = list(dict.fromkeys(plain_id(one) for one in ([clients] if single else clients)))
+    ids = list(dict.fromkeys(map(plain_id, listed_ids(clients))))
     if not ids:
         raise ConfigError("No client to explain is named.")
     return ids

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from seqmel.core.errors import ConfigError, InputError, shown
+from seqmel.data.sources.client_ids import listed_ids
 from seqmel.data.tables.labels import Table, read_embeddings
 from seqmel.inference.exact_search import Floats, nearest, unit_rows
 from seqmel.inference.neighbour_index import NeighbourIndex, fingerprint
@@ -95,8 +95,7 @@ def _rows(
     index: pd.Index[Any], ids: Any, what: str, *, missing: bool = False
 ) -> npt.NDArray[np.intp]:
     """Return the rows of these ids, compared as text if they are of another type."""
-    single = isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable)
-    wanted = pd.Index([ids] if single else list(ids))
+    wanted = pd.Index(listed_ids(ids))
     rows = index.get_indexer(wanted) if len(wanted) else np.zeros(0, np.intp)
     if (rows < 0).any():
         rows = index.astype(str).get_indexer(wanted.astype(str))

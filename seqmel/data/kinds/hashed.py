@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,14 @@ from seqmel.data.sources.source import EventSource
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["BINS", "CLASSES", "HashedColumn", "HashedKind", "bin_of_hash", "class_of_hash"]
+__all__ = [
+    "BINS",
+    "HashedColumn",
+    "HashedKind",
+    "RowsKind",
+    "bin_of_hash",
+    "class_of_hash",
+]
 
 _ROWS = 4_096
 _HASHES = 2**31 - 1
@@ -35,12 +42,55 @@ BINS = 32  # for drift; more would hide drift of the other columns behind chance
 
 
 class HashedColumn(Fitted):
-    """The size of the table; nothing else is fitted."""
+    """The size of the table of rows; nothing else is fitted."""
 
     rows: int = Field(_ROWS, ge=2, le=2**15)
 
 
-class HashedKind(NameKind, ColumnKind[HashedColumn]):
+R = TypeVar("R", bound=HashedColumn)
+
+
+class RowsKind(NameKind, ColumnKind[R]):
+    """A kind of names that hashes choose rows for. Zero is no hash, and has a row of its own."""
+
+    unknown_bin: ClassVar[int] = 0
+
+    def fit(
+        self,
+        source: EventSource,
+        schema: EventSchema,
+        column: str,
+        codes: Mapping[str, Any],
+        options: FitOptions,
+    ) -> R:
+        """Return the size of the table."""
+        return self.fitted()
+
+    def initial_rows(self, fitted: R, size: int) -> Tensor:
+        """Return random rows, and one more for no hash."""
+        import torch
+
+        return torch.randn(fitted.rows + 1, size)
+
+    def layout(
+        self, columns: Mapping[str, R], codes: Mapping[str, Any], begins: Mapping[str, int]
+    ) -> dict[str, Tensor]:
+        """Return `begins` and `rows`: (C,) the first row and the number of rows of each column."""
+        import torch
+
+        rows = torch.tensor([fitted.rows for fitted in columns.values()], dtype=torch.int64)
+        return super().layout(columns, codes, begins) | {"rows": rows}
+
+    def classes(self, fitted: R) -> int:
+        """Return the number of classes of hashes, with that of no hash."""
+        return 1 + CLASSES
+
+    def bins(self, fitted: R, values: Sequence[npt.NDArray[Any]]) -> tuple[int, None]:
+        """Return a bin for no hash, and 32 for hashes."""
+        return 1 + BINS, None
+
+
+class HashedKind(RowsKind[HashedColumn]):
     """A value is the sum of two rows. It is predicted by its hash modulo 64; null is a class too.
 
     The encoded value is 0 for null, else 1 + hash.
@@ -57,17 +107,6 @@ class HashedKind(NameKind, ColumnKind[HashedColumn]):
     def reads_whole(self, sql_type: str) -> bool:
         """Return False: hashes are computed in SQL."""
         return False
-
-    def fit(
-        self,
-        source: EventSource,
-        schema: EventSchema,
-        column: str,
-        codes: Mapping[str, Any],
-        options: FitOptions,
-    ) -> HashedColumn:
-        """Return the size of the table."""
-        return HashedColumn(rows=_ROWS)
 
     def encode_sql(
         self,
@@ -94,24 +133,6 @@ class HashedKind(NameKind, ColumnKind[HashedColumn]):
             return None
         return np.array([0 if x is None else _hash(str(x)) for x in known], np.int32)
 
-    def initial_rows(self, fitted: HashedColumn, size: int) -> Tensor:
-        """Return random rows, and one more for null."""
-        import torch
-
-        return torch.randn(fitted.rows + 1, size)
-
-    def layout(
-        self,
-        columns: Mapping[str, HashedColumn],
-        codes: Mapping[str, Any],
-        begins: Mapping[str, int],
-    ) -> dict[str, Tensor]:
-        """Return `begins` and `rows`: (C,) the first row and the number of rows of each column."""
-        import torch
-
-        rows = torch.tensor([fitted.rows for fitted in columns.values()], dtype=torch.int64)
-        return super().layout(columns, codes, begins) | {"rows": rows}
-
     def embed(
         self, columns: list[Tensor], codes: Tensor, layout: Mapping[str, Tensor], dtype: Any
     ) -> tuple[Tensor, Tensor]:
@@ -127,10 +148,6 @@ class HashedKind(NameKind, ColumnKind[HashedColumn]):
         places = places.flatten(1)
         return places, places.new_full(places.shape, math.sqrt(0.5), dtype=dtype)
 
-    def classes(self, fitted: HashedColumn) -> int:
-        """Return the number of classes, with that of null."""
-        return 1 + CLASSES
-
     def class_of(self, values: Tensor, edges: Tensor) -> Tensor:
         """Return 0 for null, else one more than the hash modulo 64."""
         return class_of_hash(values).long()
@@ -138,10 +155,6 @@ class HashedKind(NameKind, ColumnKind[HashedColumn]):
     def about(self, fitted: HashedColumn) -> str:
         """Return the size of the table."""
         return f"hashed into {fitted.rows:,} rows"
-
-    def bins(self, fitted: HashedColumn, values: Sequence[npt.NDArray[Any]]) -> tuple[int, None]:
-        """Return a bin for null, and 32 for hashes."""
-        return 1 + BINS, None
 
     def bin_of(self, values: npt.NDArray[Any], bins: int) -> npt.NDArray[Any]:
         """Return 0 for null, else one more than the hash modulo 32."""
@@ -152,7 +165,6 @@ class HashedKind(NameKind, ColumnKind[HashedColumn]):
         unknown: npt.NDArray[np.bool_] = values == 0
         return unknown
 
-    unknown_bin: ClassVar[int] = 0
     unknown_words: ClassVar[str] = "has only nulls"
 
 

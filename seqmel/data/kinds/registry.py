@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 from typing import Any
 
@@ -17,11 +18,18 @@ __all__ = ["KINDS", "check_events", "kind_of"]
 for _module in pkgutil.iter_modules(folder):
     importlib.import_module(f"seqmel.data.kinds.{_module.name}")
 
+
+def _kinds(base: Any) -> list[type[ColumnKind[Any]]]:
+    """Return the concrete classes below a class."""
+    below = base.__subclasses__()
+    return [base] if not inspect.isabstract(base) else [k for kind in below for k in _kinds(kind)]
+
+
 # The features of a schema and of a vocabulary stand in this order.
 KINDS: dict[str, ColumnKind[Any]] = {
     kind.role: kind()
     for kind in sorted(
-        ColumnKind.__subclasses__(),
+        _kinds(ColumnKind),
         key=lambda kind: (kind.role not in ("categorical", "numeric"), kind.role),
     )
 }

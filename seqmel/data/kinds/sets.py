@@ -16,18 +16,16 @@ from pydantic import Field
 
 from seqmel.core.errors import InputError, SchemaError
 from seqmel.data.kinds.base import (
-    ColumnKind,
-    ColumnSQL,
     FitOptions,
     Fitted,
     RowSums,
     distinct_rows,
     element_type,
-    give_function,
     is_all_null,
     python_lists,
 )
 from seqmel.data.kinds.category import FIRST, UNSEEN, commonest_in_words
+from seqmel.data.kinds.lists import ListKind
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.checking import present_sql
 from seqmel.data.sources.source import EventSource, ident, is_integer, is_real, type_in_words
@@ -54,7 +52,7 @@ class SetItems(Fitted):
         return FIRST + len(self.values)
 
 
-class SetKind(ColumnKind[SetItems]):
+class SetKind(ListKind[SetItems]):
     """A set is the mean of the rows of its items. It is predicted by its most frequent item.
 
     An encoded value is the ascending codes of the items, so the most frequent come first, then that
@@ -64,8 +62,6 @@ class SetKind(ColumnKind[SetItems]):
     role: ClassVar[str] = "set"
     sql_type: ClassVar[str] = "VARCHAR[]"
     arrow_type: ClassVar[pa.DataType] = pa.int32()
-    is_wide: ClassVar[bool] = True
-    needs_events: ClassVar[bool] = True
     has_edges: ClassVar[bool] = False
     statistics: ClassVar[tuple[tuple[str, str, str], ...]] = (
         ("known", "count({x})", "number of events with {name}"),
@@ -106,10 +102,6 @@ class SetKind(ColumnKind[SetItems]):
                 "was trained with lists of names there."
             )
 
-    def reads_whole(self, sql_type: str) -> bool:
-        """Return False: lists are encoded in SQL."""
-        return False
-
     def fit(
         self,
         source: EventSource,
@@ -145,24 +137,26 @@ class SetKind(ColumnKind[SetItems]):
         if lists is None or not kinds <= {str, int, type(None)}:
             return None
         texts = [items and [i if i is None else str(i) for i in items] for items in lists]
-        return _codes(pa.array(texts, pa.list_(pa.string())), fitted)
+        return self.encode_lists(fitted, pa.array(texts, pa.list_(pa.string())))
 
-    def register(self, source: EventSource, column: str, index: int, fitted: SetItems) -> None:
-        """Give SQL the function that encodes a set."""
-        give_function(
-            source,
-            f"seqmel_set_{index}",
-            lambda lists: _codes(lists, fitted),
-            f"VARCHAR[] INTEGER[{fitted.width}]",
-        )
-
-    def encode_sql(
-        self, source: EventSource, schema: EventSchema, column: str, index: int, fitted: SetItems
-    ) -> ColumnSQL:
-        """Return SQL for the codes; see `register`."""
-        items = self.value_sql(source, column)
-        there = present_sql(schema, column)
-        return ColumnSQL(f"seqmel_set_{index}(CASE WHEN {there} THEN {items} END)")
+    def encode_lists(self, fitted: SetItems, lists: pa.Array) -> npt.NDArray[np.int32]:
+        """Return (n, width) codes of lists of text: ascending, unseen last, then zeros."""
+        items = lists.flatten()
+        sizes = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+        known = pc.index_in(items, value_set=pa.array(fitted.values, pa.string()), skip_nulls=True)
+        codes = pc.fill_null(known, fitted.size).to_numpy().astype(np.int64) + FIRST
+        there = items.is_valid().to_numpy(zero_copy_only=False)
+        rows = np.repeat(np.arange(len(lists)), sizes)[there]
+        codes = codes[there]
+        bound = 2 * fitted.size + FIRST
+        pairs = np.unique(rows * bound + codes)
+        rows = pairs // bound
+        codes = pairs % bound
+        place = np.arange(len(rows)) - np.searchsorted(rows, rows)
+        kept = place < fitted.width
+        found = np.zeros((len(lists), fitted.width), np.int32)
+        found[rows[kept], place[kept]] = np.where(codes < fitted.size, codes, UNSEEN)[kept]
+        return found
 
     def initial_rows(self, fitted: SetItems, size: int) -> Tensor:
         """Return one random row per code."""
@@ -259,22 +253,3 @@ def _are_whole(source: EventSource, column: str) -> bool:
     odd = f"x IS NOT NULL AND NOT isnan(x::DOUBLE) AND {_whole_sql('x')} IS NULL"
     has_odd = f"len([x for x in {ident(column)} if {odd}]) > 0"
     return source.row(f"SELECT count(*) FROM events WHERE {has_odd}") == (0,)
-
-
-def _codes(lists: pa.Array, fitted: SetItems) -> npt.NDArray[np.int32]:
-    """Return (n, width) codes of lists of text: ascending, unseen last, then zeros."""
-    items = lists.flatten()
-    sizes = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
-    known = pc.index_in(items, value_set=pa.array(fitted.values, pa.string()), skip_nulls=True)
-    codes = pc.fill_null(known, fitted.size).to_numpy().astype(np.int64) + FIRST
-    rows = np.repeat(np.arange(len(lists)), sizes)[items.is_valid().to_numpy(zero_copy_only=False)]
-    codes = codes[items.is_valid().to_numpy(zero_copy_only=False)]
-    bound = 2 * fitted.size + FIRST
-    pairs = np.unique(rows * bound + codes)
-    rows = pairs // bound
-    codes = pairs % bound
-    place = np.arange(len(rows)) - np.searchsorted(rows, rows)
-    kept = place < fitted.width
-    found = np.zeros((len(lists), fitted.width), np.int32)
-    found[rows[kept], place[kept]] = np.where(codes < fitted.size, codes, UNSEEN)[kept]
-    return found

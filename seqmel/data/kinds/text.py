@@ -22,17 +22,13 @@ from pydantic import Field
 
 from seqmel.core.errors import InputError, SchemaError
 from seqmel.data.kinds.base import (
-    ColumnKind,
     ColumnSQL,
-    FitOptions,
-    Fitted,
     RowSums,
     distinct_rows,
     give_function,
     is_missing,
 )
-from seqmel.data.kinds.category import NameKind
-from seqmel.data.kinds.hashed import BINS, CLASSES, bin_of_hash, class_of_hash
+from seqmel.data.kinds.hashed import BINS, HashedColumn, RowsKind, bin_of_hash, class_of_hash
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.checking import category_text, present_sql
 from seqmel.data.sources.source import EventSource, type_in_words
@@ -55,7 +51,7 @@ _DIGITS = re.compile(r"\d+")
 _KEPT = 2**16  # words and texts that are encoded once
 
 
-class TextColumn(Fitted):
+class TextColumn(HashedColumn):
     """The size of the table; nothing else is fitted."""
 
     rows: int = Field(_ROWS, ge=2, le=_HASHES)
@@ -87,7 +83,7 @@ def _encoded(text: str) -> bytes:
     return struct.pack(f"<{_PIECES}H", *(*pieces, *[0] * _PIECES)[:_PIECES])
 
 
-class TextKind(NameKind, ColumnKind[TextColumn]):
+class TextKind(RowsKind[TextColumn]):
     """A text is a sum of up to 32 rows. It is predicted by the hash of its first word modulo 64.
 
     An encoded value is 16 integers. Each holds two hashes, and zero is no hash. A text without
@@ -123,17 +119,6 @@ class TextKind(NameKind, ColumnKind[TextColumn]):
     def reads_whole(self, sql_type: str) -> bool:
         """Return whether the values are text."""
         return sql_type.startswith(("VARCHAR", "ENUM"))
-
-    def fit(
-        self,
-        source: EventSource,
-        schema: EventSchema,
-        column: str,
-        codes: Mapping[str, Any],
-        options: FitOptions,
-    ) -> TextColumn:
-        """Return the size of the table."""
-        return TextColumn(rows=_ROWS)
 
     def width(self, fitted: TextColumn) -> int:
         """Return the number of integers of a text."""
@@ -176,21 +161,6 @@ class TextKind(NameKind, ColumnKind[TextColumn]):
         there = present_sql(schema, column)
         return ColumnSQL(f"{_FUNCTION}(CASE WHEN {there} THEN {text} END)")
 
-    def initial_rows(self, fitted: TextColumn, size: int) -> Tensor:
-        """Return random rows, and one more for a missing text."""
-        import torch
-
-        return torch.randn(fitted.rows + 1, size)
-
-    def layout(
-        self, columns: Mapping[str, TextColumn], codes: Mapping[str, Any], begins: Mapping[str, int]
-    ) -> dict[str, Tensor]:
-        """Return `begins` and `rows`: (C,) the first row and the number of rows of each column."""
-        import torch
-
-        rows = torch.tensor([fitted.rows for fitted in columns.values()], dtype=torch.int64)
-        return super().layout(columns, codes, begins) | {"rows": rows}
-
     def embed_wide(
         self, columns: list[Tensor], layout: Mapping[str, Tensor], dtype: Any
     ) -> list[RowSums]:
@@ -210,10 +180,6 @@ class TextKind(NameKind, ColumnKind[TextColumn]):
             weights = known / known.sum(1, keepdim=True).sqrt()
             found.append(RowSums(places, weights.to(dtype), index))
         return found
-
-    def classes(self, fitted: TextColumn) -> int:
-        """Return the number of classes, with that of a missing text."""
-        return 1 + CLASSES
 
     def class_of(self, values: Tensor, edges: Tensor) -> Tensor:
         """Return 0 for a missing text, else one more than the hash of its first word modulo 64."""
@@ -258,7 +224,6 @@ class TextKind(NameKind, ColumnKind[TextColumn]):
         unknown: npt.NDArray[np.bool_] = values[:, 0] == 0
         return unknown
 
-    unknown_bin: ClassVar[int] = 0
     unknown_words: ClassVar[str] = "has no text"
 
 

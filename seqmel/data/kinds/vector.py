@@ -17,16 +17,14 @@ from pydantic import Field, model_validator
 
 from seqmel.core.errors import InputError, SchemaError
 from seqmel.data.kinds.base import (
-    ColumnKind,
-    ColumnSQL,
     FitOptions,
     Fitted,
     RowSums,
     element_type,
-    give_function,
     is_all_null,
     python_lists,
 )
+from seqmel.data.kinds.lists import ListKind
 from seqmel.data.kinds.number import CLIP, SHARES, AboveZero, Finite, quantile_bins, robust_scale
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.checking import present_sql
@@ -54,7 +52,7 @@ class VectorScales(Fitted):
         return self
 
 
-class VectorKind(ColumnKind[VectorScales]):
+class VectorKind(ListKind[VectorScales]):
     """A vector is the sum of the rows of its numbers, weighted by them. It is not predicted.
 
     An encoded value is the scaled numbers, or NaN for a missing vector, which has a row of its own.
@@ -64,8 +62,6 @@ class VectorKind(ColumnKind[VectorScales]):
     role: ClassVar[str] = "vector"
     sql_type: ClassVar[str] = "DOUBLE[]"
     arrow_type: ClassVar[pa.DataType] = pa.float32()
-    is_wide: ClassVar[bool] = True
-    needs_events: ClassVar[bool] = True
     has_edges: ClassVar[bool] = True
     statistics: ClassVar[tuple[tuple[str, str, str], ...]] = (
         ("known", "count({x})", "number of events with {name}"),
@@ -99,10 +95,6 @@ class VectorKind(ColumnKind[VectorScales]):
                 f"Column {column!r} of {source.label} holds {type_in_words(kind)}, and the model "
                 "was trained with lists of numbers there."
             )
-
-    def reads_whole(self, sql_type: str) -> bool:
-        """Return False: lists are encoded in SQL."""
-        return False
 
     def fit(
         self,
@@ -148,7 +140,17 @@ class VectorKind(ColumnKind[VectorScales]):
             return None
         if not {type(x) for items in lists for x in items or ()} <= {float, int, type(None)}:
             return None
-        return _scaled(pa.array(lists, pa.list_(pa.float64())), fitted)
+        return self.encode_lists(fitted, pa.array(lists, pa.list_(pa.float64())))
+
+    def encode_lists(self, fitted: VectorScales, lists: pa.Array) -> npt.NDArray[np.float32]:
+        """Return (n, width) scaled numbers; all NaN for a vector without any."""
+        x = _numbers(lists, len(fitted.center))
+        with np.errstate(over="ignore", invalid="ignore"):
+            z = np.clip((x - np.array(fitted.center)) / np.array(fitted.scale), -CLIP, CLIP)
+        z[np.isnan(z) & ~np.isnan(z).all(axis=1, keepdims=True)] = 0.0
+        found: npt.NDArray[np.float32] = z.astype(np.float32)
+        found[np.isnan(found)] = np.nan  # one bit pattern
+        return found
 
     def register(self, source: EventSource, column: str, index: int, fitted: VectorScales) -> None:
         """Give SQL the function that scales a vector.
@@ -160,25 +162,7 @@ class VectorKind(ColumnKind[VectorScales]):
         # The parts of Spark are opened later; `_numbers` checks them.
         if source.rows("SELECT 1 FROM duckdb_views() WHERE view_name = 'events'"):
             _check_length(source, column, "true", size)
-        give_function(
-            source,
-            f"seqmel_vector_{index}",
-            lambda lists: _scaled(lists, fitted),
-            f"DOUBLE[] FLOAT[{size}]",
-        )
-
-    def encode_sql(
-        self,
-        source: EventSource,
-        schema: EventSchema,
-        column: str,
-        index: int,
-        fitted: VectorScales,
-    ) -> ColumnSQL:
-        """Return SQL for the scaled numbers; see `register`."""
-        numbers = self.value_sql(source, column)
-        there = present_sql(schema, column)
-        return ColumnSQL(f"seqmel_vector_{index}(CASE WHEN {there} THEN {numbers} END)")
+        super().register(source, column, index, fitted)
 
     def initial_rows(self, fitted: VectorScales, size: int) -> Tensor:
         """Return a random row per number, and one more for a missing vector."""
@@ -307,15 +291,4 @@ def _numbers(lists: pa.Array | pa.ChunkedArray, size: int) -> npt.NDArray[np.flo
         raise InputError(f"a vector of {odd[0]} numbers, and the model has vectors of {size}")
     flat = pc.cast(whole.flatten(), pa.float64()).to_numpy(zero_copy_only=False)
     found[there] = flat.reshape(-1, size)
-    return found
-
-
-def _scaled(lists: pa.Array, fitted: VectorScales) -> npt.NDArray[np.float32]:
-    """Return (n, size) scaled numbers; all NaN for a vector without any."""
-    x = _numbers(lists, len(fitted.center))
-    with np.errstate(over="ignore", invalid="ignore"):
-        z = np.clip((x - np.array(fitted.center)) / np.array(fitted.scale), -CLIP, CLIP)
-    z[np.isnan(z) & ~np.isnan(z).all(axis=1, keepdims=True)] = 0.0
-    found: npt.NDArray[np.float32] = z.astype(np.float32)
-    found[np.isnan(found)] = np.nan  # one bit pattern
     return found

@@ -1,15 +1,18 @@
-"""Convert client ids to the type of another file.
+"""Client ids as they are given: one or several, and in the type of another file.
 
 The text "12" is the number 12, "007" is not 7.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import pyarrow as pa
 
 from seqmel.data.sources.source import connect
 
-__all__ = ["ids_as"]
+__all__ = ["ids_as", "listed_ids"]
 
 
 def ids_as(ids: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
@@ -38,6 +41,16 @@ def ids_as(ids: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     if lost:
         raise ValueError(lost[0])
     return ids.cast(kind)
+
+
+def listed_ids(ids: Any) -> list[Any]:
+    """Return ids as a list, also a single one.
+
+    Args:
+        ids: an id, or several in a list, array or Series.
+    """
+    is_single = isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable)
+    return [ids] if is_single else list(ids)
 
 
 def _is_plain(kind: pa.DataType) -> bool:
