@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AsOf",
     "Client",
+    "Columns",
     "ConfigFile",
     "Decimal",
     "Device",
@@ -26,16 +27,22 @@ __all__ = [
     "Engine",
     "Events",
     "EventsOrConfig",
+    "FactColumn",
+    "Facts",
+    "JsonFile",
     "LabelsClient",
     "Log",
+    "Model",
     "Only",
     "Overwrite",
+    "ParquetOutput",
     "Per",
     "Precision",
     "Resume",
     "Seed",
     "Settings",
     "Shard",
+    "TaskName",
     "Time",
     "TimeFormat",
     "TimeZone",
@@ -46,6 +53,7 @@ __all__ = [
     "not_given",
     "one_of",
     "read_options",
+    "with_columns",
     "with_threads",
 ]
 
@@ -103,6 +111,22 @@ ConfigFile = Annotated[
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="Set one option: event_encoder.hidden_size=512. Repeatable."),
+]
+Facts = Annotated[
+    str | None,
+    typer.Option(
+        help="Table of facts beside the events: one row per client of numbers, text and dates."
+    ),
+]
+FactColumn = Annotated[
+    list[str] | None,
+    typer.Option(help="Column of FACTS to use. Repeatable; by default all."),
+]
+Model = Annotated[Path, typer.Argument(help="Model folder.")]
+ParquetOutput = Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.")]
+TaskName = Annotated[str, typer.Option(help="auto, classification or regression.")]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", help="Write the results to this JSON file.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
 Seed = Annotated[int | None, typer.Option(help="Random seed; the same seed gives the same model.")]
@@ -162,7 +186,48 @@ def with_threads(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-_OF_THE_SCHEMA = ("client", "time", "time_format", "time_zone", "decimal")
+_COLUMNS = {
+    "client": Client,
+    "time": Time,
+    "time_format": TimeFormat,
+    "time_zone": TimeZone,
+    "decimal": Decimal,
+}
+
+Columns: TypeAlias = dict[str, str | None]
+"""How the columns of the events are read, as keywords of `read_options`; see `with_columns`."""
+
+
+def with_columns(
+    command: Callable[..., None], *, without: tuple[str, ...] = ()
+) -> Callable[..., None]:
+    """The command with options that say how events are read, in place of its `columns`.
+
+    They are `--client`, unless the command has its own, `--time`, `--time-format`, `--time-zone`
+    and `--decimal`.
+
+    Args:
+        command: the command.
+        without: those that have no effect for it.
+    """
+    signature = inspect.signature(command, eval_str=True)
+    own = {*without, *signature.parameters}
+    options = {name: kind for name, kind in _COLUMNS.items() if name not in own}
+
+    @functools.wraps(command)
+    def run(**given: object) -> None:
+        command(columns={name: given.pop(name) for name in options}, **given)
+
+    parameters = []
+    for parameter in signature.parameters.values():
+        if parameter.name != "columns":
+            parameters.append(parameter)
+            continue
+        for name, kind in options.items():
+            parameters.append(parameter.replace(name=name, default=None, annotation=kind))
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
 
 
 def read_options(path: Path | None, settings: list[str] | None, **flags: object) -> Config:
@@ -172,7 +237,7 @@ def read_options(path: Path | None, settings: list[str] | None, **flags: object)
     """
     from seqmel.config import read_config
 
-    flags = {("schema." + k if k in _OF_THE_SCHEMA else k): v for k, v in flags.items()}
+    flags = {("schema." + k if k in _COLUMNS else k): v for k, v in flags.items()}
     return read_config(path, settings or (), **flags)
 
 

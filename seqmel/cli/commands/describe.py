@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from seqmel.cli.arguments import (
-    Client,
+    Columns,
     ConfigFile,
-    Decimal,
     EventsOrConfig,
+    JsonFile,
     Settings,
-    Time,
-    TimeFormat,
-    TimeZone,
     event_tables_of,
     read_options,
+    with_columns,
 )
 from seqmel.core.units import duration_words
 
@@ -32,29 +27,17 @@ __all__ = ["describe"]
 _EPOCH = datetime(1970, 1, 1)
 
 
+@with_columns
 def describe(
+    *,
     events: EventsOrConfig = None,
-    client: Client = None,
-    time: Time = None,
-    time_format: TimeFormat = None,
-    time_zone: TimeZone = None,
-    decimal: Decimal = None,
+    columns: Columns,
     config: ConfigFile = None,
     settings: Settings = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the description to this JSON file.")
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Show what a model would learn from: column roles, sequence lengths, gaps between events."""
-    checked = read_options(
-        config,
-        settings,
-        client=client,
-        time=time,
-        time_format=time_format,
-        time_zone=time_zone,
-        decimal=decimal,
-    )
+    checked = read_options(config, settings, **columns)
     import json
 
     from rich.console import Console

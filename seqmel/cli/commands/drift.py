@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seqmel.cli.arguments import Client, not_given
+from seqmel.cli.arguments import Client, JsonFile, not_given
 from seqmel.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -67,9 +67,7 @@ def drift(
     fail_on_drift: Annotated[
         bool, typer.Option("--fail-on-drift", help="Exit with code 1 if there is drift.")
     ] = False,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the results to this JSON file.")
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Compare embeddings of two periods, or new events with the training events.
 

@@ -14,8 +14,10 @@ from seqmel.cli.arguments import (
     Engine,
     Events,
     Log,
+    Model,
     Only,
     Overwrite,
+    ParquetOutput,
     Per,
     Shard,
     device_option,
@@ -28,9 +30,9 @@ __all__ = ["embed"]
 
 
 def embed(
-    model: Annotated[Path, typer.Argument(help="Model folder.")],
+    model: Model,
     events: Events,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.")],
+    output: ParquetOutput,
     layout: Annotated[
         str, typer.Option(help="columns (emb_0000 ...) or list (one list column `embedding`).")
     ] = "columns",

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from seqmel.cli.arguments import (
+    Columns,
     ConfigFile,
-    Decimal,
+    FactColumn,
+    Facts,
+    JsonFile,
     LabelsClient,
     Settings,
-    Time,
-    TimeFormat,
-    TimeZone,
+    TaskName,
     not_given,
     one_of,
     read_options,
+    with_columns,
 )
 from seqmel.core.errors import ConfigError
 
@@ -39,9 +41,11 @@ if TYPE_CHECKING:
 __all__ = ["evaluate", "feature_sets", "print_scores"]
 
 
+@with_columns
 def evaluate(
     labels: Annotated[str, typer.Argument(help="Table with one row per client: Parquet or CSV.")],
     target: Annotated[list[str], typer.Option(help="Column to predict. Repeatable.")],
+    *,
     embeddings: Annotated[
         list[str] | None, typer.Option(help="File of embeddings, or NAME=FILE. Repeatable.")
     ] = None,
@@ -54,27 +58,13 @@ def evaluate(
             )
         ),
     ] = None,
-    facts: Annotated[
-        str | None,
-        typer.Option(
-            help=(
-                "Table with one row per client of numbers, text and dates, scored alone and "
-                "beside the other features."
-            )
-        ),
-    ] = None,
-    fact_column: Annotated[
-        list[str] | None,
-        typer.Option(help="Column of FACTS to use. Repeatable; by default all."),
-    ] = None,
+    facts: Facts = None,
+    fact_column: FactColumn = None,
     client: LabelsClient = None,
-    time: Time = None,
-    time_format: TimeFormat = None,
-    time_zone: TimeZone = None,
-    decimal: Decimal = None,
+    columns: Columns,
     config: ConfigFile = None,
     settings: Settings = None,
-    task: Annotated[str, typer.Option(help="auto, classification or regression.")] = "auto",
+    task: TaskName = "auto",
     folds: Annotated[int, typer.Option(help="Number of cross-validation folds.", min=2)] = 5,
     trees: Annotated[int, typer.Option(help="Number of LightGBM trees.", min=1)] = 500,
     seed: Annotated[int, typer.Option(help="Seed of the folds and of LightGBM.", min=0)] = 0,
@@ -139,9 +129,7 @@ def evaluate(
         str | None,
         typer.Option(help="With --dims: dtypes to compare (default float32,float16,int8,binary)."),
     ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the scores to this JSON file.")
-    ] = None,
+    json_file: JsonFile = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the curves to this PNG file.")] = None,
 ) -> None:
     """Score embeddings against hand-crafted aggregates, by cross-validation.
@@ -157,22 +145,8 @@ def evaluate(
 
     tables = named_events(events) if events else read_event_paths(config)
     if tables is None:
-        not_given(
-            "embeddings alone",
-            time=time,
-            time_format=time_format,
-            time_zone=time_zone,
-            decimal=decimal,
-        )
-    checked = read_options(
-        config,
-        settings,
-        client=client,
-        time=time,
-        time_format=time_format,
-        time_zone=time_zone,
-        decimal=decimal,
-    )
+        not_given("embeddings alone", **columns)
+    checked = read_options(config, settings, client=client, **columns)
     kind: Any = one_of("task", task, "auto", "classification", "regression")
     from seqmel.core.progress import console_progress
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from seqmel.cli.arguments import Device, Events, Log, Overwrite, device_option
+from seqmel.cli.arguments import Device, Events, Facts, Log, Overwrite, device_option
 
 __all__ = ["explain"]
 
@@ -29,10 +29,7 @@ def explain(
         str | None,
         typer.Option(help="Explain the cosine similarity with the vector of this client."),
     ] = None,
-    facts: Annotated[
-        str | None,
-        typer.Option(help="Table of facts, one row per client, of a model fine-tuned with facts."),
-    ] = None,
+    facts: Facts = None,
     as_of: Annotated[
         str | None, typer.Option(help="Use only events before this time, such as 2024-01-31.")
     ] = None,

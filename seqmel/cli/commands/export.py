@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from seqmel.cli.arguments import Overwrite
+from seqmel.cli.arguments import Model, Overwrite
 
 __all__ = ["export"]
 
 
 def export(
-    model: Annotated[Path, typer.Argument(help="Model folder.")],
+    model: Model,
     output: Annotated[Path, typer.Option("--output", "-o", help="ONNX file to write.")],
     overwrite: Overwrite = False,
 ) -> None:

@@ -9,9 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from seqmel.cli.arguments import (
+    Columns,
     ConfigFile,
-    Decimal,
     Device,
+    FactColumn,
+    Facts,
     LabelsClient,
     Log,
     Overwrite,
@@ -19,18 +21,17 @@ from seqmel.cli.arguments import (
     Resume,
     Seed,
     Settings,
-    Time,
-    TimeFormat,
-    TimeZone,
     event_words,
     one_of,
     read_options,
+    with_columns,
 )
 from seqmel.core.errors import ConfigError
 
 __all__ = ["finetune"]
 
 
+@with_columns
 def finetune(
     inputs: Annotated[
         list[str],
@@ -48,6 +49,7 @@ def finetune(
         typer.Option(help="Column to predict. Repeatable: all targets are learnt together."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Model folder to write.")],
+    *,
     from_scratch: Annotated[
         bool, typer.Option("--from-scratch", help="Train a new encoder on the labels alone.")
     ] = False,
@@ -94,19 +96,8 @@ def finetune(
             )
         ),
     ] = "client",
-    facts: Annotated[
-        str | None,
-        typer.Option(
-            help=(
-                "Table with one row per client of numbers, text and dates, to learn from beside "
-                "the events. Predict with the same columns."
-            )
-        ),
-    ] = None,
-    fact_column: Annotated[
-        list[str] | None,
-        typer.Option(help="Column of FACTS to use. Repeatable; by default all."),
-    ] = None,
+    facts: Facts = None,
+    fact_column: FactColumn = None,
     quantity_loss: Annotated[
         str | None,
         typer.Option(help="Loss of quantities: auto, squared, log, poisson, tweedie or quantile."),
@@ -119,10 +110,7 @@ def finetune(
         typer.Option("--calibrate", help="Calibrate class probabilities on the validation split."),
     ] = False,
     client: LabelsClient = None,
-    time: Time = None,
-    time_format: TimeFormat = None,
-    time_zone: TimeZone = None,
-    decimal: Decimal = None,
+    columns: Columns,
     config: ConfigFile = None,
     settings: Settings = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the labelled clients.")] = None,
@@ -157,12 +145,7 @@ def finetune(
         "device": device,
         "precision": precision,
     }
-    of_events = {
-        "time": time,
-        "time_format": time_format,
-        "time_zone": time_zone,
-        "decimal": decimal,
-    } | ({"client": client} if from_scratch else {})
+    of_events = columns | ({"client": client} if from_scratch else {})
     checked = read_options(config, settings, **of_events, **flags)
     unit: Any = one_of("per", per, "client", "event")
     kind: Any = one_of("task", task, "auto", "classification", "regression", "survival")

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from seqmel.cli.arguments import Device, Events, Log, Overwrite, device_option
+from seqmel.cli.arguments import Device, Events, Log, Model, Overwrite, ParquetOutput, device_option
 
 __all__ = ["forecast"]
 
 
 def forecast(
-    model: Annotated[Path, typer.Argument(help="Model folder.")],
+    model: Model,
     events: Events,
     within: Annotated[
         str, typer.Option(help="The horizon: a number with min, h, d or w, such as 30d.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.")],
+    output: ParquetOutput,
     by: Annotated[
         str | None,
         typer.Option(

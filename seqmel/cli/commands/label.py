@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import functools
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from seqmel.cli.arguments import (
-    Client,
+    Columns,
     ConfigFile,
-    Decimal,
     EventsOrConfig,
     Log,
     Overwrite,
+    ParquetOutput,
     Settings,
-    Time,
-    TimeFormat,
     event_tables_of,
     event_words,
     read_options,
+    with_columns,
 )
 
 if TYPE_CHECKING:
@@ -30,11 +29,13 @@ __all__ = ["label"]
 _SHOWN = 40
 
 
+@functools.partial(with_columns, without=("time_zone",))
 def label(
     within: Annotated[
         str, typer.Option(help="Length of the window: a number with min, h, d or w, such as 30d.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.")],
+    output: ParquetOutput,
+    *,
     events: EventsOrConfig = None,
     event: Annotated[
         list[str] | None,
@@ -72,10 +73,7 @@ def label(
         bool,
         typer.Option("--all-clients", help="Keep clients without an event before a moment."),
     ] = False,
-    client: Client = None,
-    time: Time = None,
-    time_format: TimeFormat = None,
-    decimal: Decimal = None,
+    columns: Columns,
     config: ConfigFile = None,
     settings: Settings = None,
     overwrite: Overwrite = False,
@@ -105,9 +103,7 @@ def label(
     }
     options = LabelOptions(**asked)
     options.check()
-    checked = read_options(
-        config, settings, client=client, time=time, time_format=time_format, decimal=decimal
-    )
+    checked = read_options(config, settings, **columns)
     table = event_tables_of(events, config)
     check_output(output, overwrite=overwrite, folder=False, reads=(table,))
     given = {"events": table, "output": output, **asked, "config": checked.to_dict()}

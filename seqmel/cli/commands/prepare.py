@@ -8,37 +8,32 @@ from typing import Annotated
 import typer
 
 from seqmel.cli.arguments import (
-    Client,
+    Columns,
     ConfigFile,
-    Decimal,
     Engine,
     EventsOrConfig,
     Log,
     Overwrite,
     Settings,
-    Time,
-    TimeFormat,
-    TimeZone,
     event_tables_of,
     not_given,
     one_of,
     read_options,
+    with_columns,
 )
 
 __all__ = ["prepare"]
 
 
+@with_columns
 def prepare(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
+    *,
     events: EventsOrConfig = None,
     model: Annotated[
         Path | None, typer.Option(help="Use the vocabulary of this model, to embed with it later.")
     ] = None,
-    client: Client = None,
-    time: Time = None,
-    time_format: TimeFormat = None,
-    time_zone: TimeZone = None,
-    decimal: Decimal = None,
+    columns: Columns,
     config: ConfigFile = None,
     settings: Settings = None,
     engine: Engine = "duckdb",
@@ -52,26 +47,11 @@ def prepare(
     from seqmel.training.run import prepare as on_this_machine
 
     if model is not None:
-        not_given(
-            "a model, which names its columns",
-            client=client,
-            time=time,
-            time_format=time_format,
-            time_zone=time_zone,
-            decimal=decimal,
-        )
+        not_given("a model, which names its columns", **columns)
     run = (
         prepare_spark if one_of("engine", engine, "duckdb", "spark") == "spark" else on_this_machine
     )
-    checked = read_options(
-        config,
-        settings,
-        client=client,
-        time=time,
-        time_format=time_format,
-        time_zone=time_zone,
-        decimal=decimal,
-    )
+    checked = read_options(config, settings, **columns)
     tables = event_tables_of(events, config)
     options = {"events": tables, "output": output, "model": model, "config": checked.to_dict()}
     with logged(log, "prepare", options) as progress:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from seqmel.cli.arguments import Model
 
 __all__ = ["push"]
 
 
 def push(
-    model: Annotated[Path, typer.Argument(help="Model folder.")],
+    model: Model,
     repository: Annotated[str, typer.Argument(help="OWNER/NAME on the Hub.")],
     public: Annotated[
         bool, typer.Option("--public", help="Let everybody read a new repository.")

@@ -7,13 +7,21 @@ from typing import Annotated
 
 import typer
 
-from seqmel.cli.arguments import Device, Events, LabelsClient, Overwrite, device_option, not_given
+from seqmel.cli.arguments import (
+    Device,
+    Events,
+    LabelsClient,
+    Model,
+    Overwrite,
+    device_option,
+    not_given,
+)
 
 __all__ = ["report"]
 
 
 def report(
-    model: Annotated[Path, typer.Argument(help="Model folder.")],
+    model: Model,
     events: Events,
     output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")],
     embeddings: Annotated[

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seqmel.cli.arguments import Device, Events, device_option, one_of
+from seqmel.cli.arguments import Device, Events, JsonFile, Model, device_option, one_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,7 +24,7 @@ _SEARCHES = {
 
 
 def retrieval(
-    model: Annotated[Path, typer.Argument(help="Model folder.")],
+    model: Model,
     events: Events,
     clients: Annotated[
         int, typer.Option(help="Maximum number of clients, drawn at random.")
@@ -58,9 +57,7 @@ def retrieval(
         int, typer.Option(help="Seed of the sample of clients, the splits and the intervals.")
     ] = 0,
     device: Device = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the results to this JSON file.")
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Re-identify clients by their embeddings: recall@k, CMC, mAP, and verification error rates."""
     kind: Any = one_of("parts", parts, "views", "halves", "slices")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from seqmel.cli.arguments import Client, one_of
+from seqmel.cli.arguments import Client, JsonFile, TaskName, one_of
 
 __all__ = ["score"]
 
@@ -36,11 +36,9 @@ def score(
             )
         ),
     ] = None,
-    task: Annotated[str, typer.Option(help="auto, classification or regression.")] = "auto",
+    task: TaskName = "auto",
     seed: Annotated[int, typer.Option(help="Of the resamples for the intervals.", min=0)] = 0,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the metrics to this file.")
-    ] = None,
+    json_file: JsonFile = None,
     plot: Annotated[
         Path | None,
         typer.Option(help="Draw ROC, precision and recall, and calibration to this PNG file."),

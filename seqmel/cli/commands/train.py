@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from seqmel.cli.arguments import (
-    Client,
+    Columns,
     ConfigFile,
-    Decimal,
     Device,
     EventsOrConfig,
     Log,
@@ -19,26 +18,22 @@ from seqmel.cli.arguments import (
     Resume,
     Seed,
     Settings,
-    Time,
-    TimeFormat,
-    TimeZone,
     event_tables_of,
     event_words,
     read_options,
+    with_columns,
 )
 from seqmel.cli.launching import first_process, launch_others
 
 __all__ = ["train"]
 
 
+@with_columns
 def train(
     output: Annotated[Path, typer.Option("--output", "-o", help="Model folder to write.")],
+    *,
     events: EventsOrConfig = None,
-    client: Client = None,
-    time: Time = None,
-    time_format: TimeFormat = None,
-    time_zone: TimeZone = None,
-    decimal: Decimal = None,
+    columns: Columns,
     config: ConfigFile = None,
     settings: Settings = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over all clients.")] = None,
@@ -91,16 +86,7 @@ def train(
         "precision": precision,
         "devices": devices,
     }
-    checked = read_options(
-        config,
-        settings,
-        client=client,
-        time=time,
-        time_format=time_format,
-        time_zone=time_zone,
-        decimal=decimal,
-        **flags,
-    )
+    checked = read_options(config, settings, **columns, **flags)
     from seqmel.cli.log import logged
     from seqmel.training.hooks import Hooks
     from seqmel.training.run import train as run

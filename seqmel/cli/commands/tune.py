@@ -8,25 +8,25 @@ from typing import Annotated
 import typer
 
 from seqmel.cli.arguments import (
-    Client,
+    Columns,
     ConfigFile,
-    Decimal,
     Device,
     EventsOrConfig,
     Overwrite,
     Resume,
     Seed,
     Settings,
-    Time,
-    TimeFormat,
     event_tables_of,
+    with_columns,
 )
 
 __all__ = ["tune"]
 
 
+@with_columns
 def tune(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the search.")],
+    *,
     events: EventsOrConfig = None,
     labels: Annotated[
         Path | None, typer.Option(help="Table with one row per client, to score by.")
@@ -47,10 +47,7 @@ def tune(
         int | None, typer.Option(help="Number of trials in all; 20 without --minutes.")
     ] = None,
     minutes: Annotated[float | None, typer.Option(help="Stop after so many minutes.")] = None,
-    client: Client = None,
-    time: Time = None,
-    time_format: TimeFormat = None,
-    decimal: Decimal = None,
+    columns: Columns,
     config: ConfigFile = None,
     settings: Settings = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over all clients.")] = None,
@@ -77,10 +74,7 @@ def tune(
             config_path=config,
             settings=tuple(settings or ()),
             flags={
-                "schema.client": client,
-                "schema.time": time,
-                "schema.time_format": time_format,
-                "schema.decimal": decimal,
+                **{f"schema.{name}": value for name, value in columns.items()},
                 "training.epochs": epochs,
                 "seed": seed,
                 "device": device,
