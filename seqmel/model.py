@@ -345,7 +345,7 @@ def _built(folder: Path, weights: bytes, build: Callable[[], nn.Module], what: s
     ) as error:
         raise ModelError(f"The weights in {folder} do not fit {what} ({_line(error)}).") from None
     if any(tensor.is_floating_point() and bool(tensor.isnan().any()) for tensor in given.values()):
-        raise ModelError(f"The weights in {folder} are no numbers (NaN). Train again.")
+        raise ModelError(f"The weights in {folder} are not numbers (NaN). Train again.")
     return module.eval()
 
 
@@ -383,7 +383,7 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise ModelError(f"No model folder at {folder}. Train one: seqmel train EVENTS -o {folder}")
     if not path.is_file():
         raise ModelError(
-            f"{folder} is no model folder: config.json is missing. Train one: seqmel train "
+            f"{folder} is not a model folder: config.json is missing. Train one: seqmel train "
             f"EVENTS -o MODEL"
         )
     content = read_files(folder, [_CONFIG])[_CONFIG]

@@ -81,7 +81,7 @@ def test_what_is_no_model_folder_is_said(tmp_path: Path) -> None:
     refused(tmp_path / "nothing", "No model folder at")
     (tmp_path / "file").touch()
     refused(tmp_path / "file", "No model folder at")
-    refused(tmp_path, r"is no model folder: config\.json is missing")
+    refused(tmp_path, r"is not a model folder: config\.json is missing")
 
 
 @pytest.mark.parametrize(

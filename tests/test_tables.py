@@ -102,7 +102,8 @@ def test_every_miner_fits_the_loss_and_every_objective_is_fine_tuned_too(tmp_pat
     path = tmp_path / "plan.yaml"
     path.write_text(
         "data: {cards: {generated: 300, targets: [gender]}}\n"
-        "base: {loss: contrastive, encoder: gru}\nrows: {default miner: {}}\nevery: [miner, objective]\n"
+        "base: {loss: contrastive, encoder: gru}\n"
+        "rows: {default miner: {}}\nevery: [miner, objective]\n"
     )
     rows = read_plan(path).rows
     of_pairs = {"all_negatives", "distance_weighted", "random_negatives"}

@@ -131,14 +131,15 @@ def check_together(
         for name in (per_event, "as_of", "state", spark):
             if given[name]:
                 raise ConfigError(
-                    f"Several devices do not go with {spelled(name)}. Leave one of them out."
+                    f"Several devices cannot be combined with {spelled(name)}. Leave one of "
+                    "them out."
                 )
     pairs = [("as_of", "state"), ("as_of", spark), ("state", spark), ("shard", spark)]
     pairs += [(per_event, name) for name in ("as_of", "state", spark)]
     for one, other in pairs:
         if given[one] and given[other]:
             raise ConfigError(
-                f"{spelled(one)} does not go with {spelled(other)}. Leave one of them out."
+                f"{spelled(one)} cannot be combined with {spelled(other)}. Leave one of them out."
             )
 
 

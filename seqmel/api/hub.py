@@ -91,7 +91,7 @@ def pull_from_hub(
 
     Raises:
         ConfigError: The package huggingface_hub is missing, or the name is invalid.
-        ModelError: The repository holds no model of seqmel, or it is damaged.
+        ModelError: The repository is not a model of seqmel, or it is damaged.
         InputError: There is no such repository, the Hub refuses, or it cannot be reached.
         OutputError: The output exists.
 
@@ -115,7 +115,7 @@ def pull_from_hub(
             )
         shutil.rmtree(partial / ".cache", ignore_errors=True)
         if not (partial / "config.json").is_file():
-            raise InputError(f"{repository} holds no model of seqmel: it has no config.json.")
+            raise InputError(f"{repository} is not a model of seqmel: it has no config.json.")
         load(partial)
     return load(output)
 
@@ -133,7 +133,7 @@ def _import() -> Any:
 def _check_name(repository: str) -> None:
     if not _REPOSITORY.fullmatch(repository):
         raise ConfigError(
-            f"{repository!r} is no name of a repository. Expected OWNER/NAME, such as "
+            f"{repository!r} is not the name of a repository. Expected OWNER/NAME, such as "
             "my-bank/cards."
         )
 

@@ -49,6 +49,8 @@ def memory_bytes(limit: str | None) -> int:
         return int(_SHARE * usable_memory())
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B", limit.strip(), re.IGNORECASE)
     if match is None:
-        raise ConfigError(f"preparation.memory_limit cannot be {limit!r}. Expected such as 4GB.")
+        raise ConfigError(
+            f"preparation.memory_limit cannot be {limit!r}. Expected a size such as 4GB."
+        )
     number, unit, binary = match.groups()
     return int(float(number) * (_BINARY if binary else _UNITS)[unit.upper()])

@@ -28,7 +28,7 @@ def checked_time_zone(name: str) -> str:
     known = zoneinfo.available_timezones()
     if name not in known:
         raise ValueError(
-            f"{name!r} is no time zone.{did_you_mean(name, known)} Expected a name such as "
+            f"{name!r} is not a time zone.{did_you_mean(name, known)} Expected a name such as "
             "Europe/Paris"
         )
     return name

@@ -74,7 +74,7 @@ def _checked_format(text: str) -> str:
     unknown = next((code for code in codes if code not in _DIRECTIVES or not code), None)
     if unknown is not None:
         raise ValueError(
-            f"{text!r} has %{unknown}, which is not known; expected codes of strptime, as in "
+            f"{text!r} has %{unknown}, an unknown code; expected codes of strptime, as in "
             f"%d.%m.%Y %H:%M"
         )
     dated = [code for code in codes if code in "YymbBdj"]
@@ -84,7 +84,7 @@ def _checked_format(text: str) -> str:
     )
     if not whole:
         raise ValueError(
-            f"{text!r} names no day; expected year, month and day, each once, as in %d.%m.%Y %H:%M"
+            f"{text!r} has no day; expected year, month and day, each once, as in %d.%m.%Y %H:%M"
         )
     if dated[:2] in (["Y", "d"], ["Y", "j"]) and "m" in dated:
         raise ValueError(

@@ -208,13 +208,13 @@ def checked_pretrained(given: Any) -> str | Path | TrainedModel:
         return given
     if not isinstance(given, SequenceEstimator) or given._fitted != "model_":
         raise ConfigError(
-            f"Cannot go on from a {type(given).__name__}. Expected a model folder, a Model, or a "
-            f"fitted SequenceEmbedder."
+            f"Cannot continue from a {type(given).__name__}. Expected a model folder, a Model, or "
+            "a fitted SequenceEmbedder."
         )
     if not hasattr(given, given._fitted):
         raise NotFittedModelError(
-            f"The {type(given).__name__} to go on from is not fitted, or was cloned, which leaves "
-            "its model behind. Fit it, and give its model: pretrained=embedder.model_."
+            f"The {type(given).__name__} to continue from is not fitted, or was cloned, which "
+            "leaves its model behind. Fit it, and give its model: pretrained=embedder.model_."
         )
     model: TrainedModel = given.model_
     return model

@@ -285,8 +285,8 @@ class EventSequences:
 
     def __array__(self, *_: Any, **__: Any) -> npt.NDArray[Any]:
         raise InputError(
-            "Event sequences are no matrix. Put a SequenceEmbedder or AggregateFeatures before "
-            "what wants numbers."
+            "Event sequences are not a matrix. Put a SequenceEmbedder or AggregateFeatures before "
+            "steps that need numbers."
         )
 
     def __copy__(self) -> EventSequences:

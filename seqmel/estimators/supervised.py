@@ -648,7 +648,7 @@ def _moments(moments: Any, rows: ClientRows, schema: EventSchema) -> Moments:
     found = pd.Series(moments).reset_index(drop=True)
     if len(found) != len(rows):
         raise InputError(
-            f"moments has {len(found):,} rows and X has {len(rows):,}. Expected one moment a row "
+            f"moments has {len(found):,} rows and X has {len(rows):,}. Expected one moment per row "
             "of X, or one for all."
         )
     if found.isna().any():
@@ -751,7 +751,8 @@ def _by_class(weights: Mapping[Any, float], labels: Mapping[str, pd.Series[Any]]
     if unknown:
         known = shown([repr(label) for label in values.dropna().unique().tolist()])
         raise ConfigError(
-            f"class_weight has {plain(unknown[0])!r}, which is no class of y. Its classes: {known}."
+            f"class_weight has {plain(unknown[0])!r}, which is not a class of y. Its classes: "
+            f"{known}."
         )
     negative = [weight for weight in weights.values() if not 0 <= weight < np.inf]
     if negative:

@@ -200,7 +200,7 @@ def label_curve(
                 "1, such as 0.01,0.1,1."
             )
             if wrong
-            else "No label fractions. Expected shares above 0, up to 1, such as 0.01,0.1,1."
+            else "No label fractions. Expected fractions above 0, up to 1, such as 0.01,0.1,1."
         )
     check_counts(trees=(trees, 1), threads=(threads, 1))
     problem, scored, matched = build_problem(y, features, task, folds, seed, split)
@@ -317,8 +317,8 @@ def compression_curve(
     check_number_types(tuple(dtypes))
     if not dims or not dtypes or any(size is not None and size < 1 for size in dims):
         raise ConfigError(
-            f"Cannot measure the sizes {[plain(size) for size in dims]}. Expected numbers from 1 "
-            "on, or full: 16,64,full."
+            f"Cannot reduce embeddings to {[plain(size) for size in dims]}. Expected "
+            "dimensions of at least 1, or full: 16,64,full."
         )
     check_counts(trees=(trees, 1), threads=(threads, 1))
     problem, scored, matched = build_problem(y, features, task, folds, seed, split)
@@ -372,8 +372,8 @@ def _size_point(name: str, size: int, number_type: Any, measured: list[Measured]
 def _check_sizes(x: Floats, name: str, sizes: Sequence[int | None], training: int) -> None:
     if not np.isfinite(x).all():
         raise InputError(
-            f"The features {name!r} have numbers that are missing or infinite. Vectors can be made "
-            "smaller where all are finite."
+            f"The features {name!r} have numbers that are missing or infinite. Only finite "
+            "vectors can be reduced."
         )
     most = min(x.shape[1] - 1, training)
     large = [size for size in sizes if size is not None and size > most]

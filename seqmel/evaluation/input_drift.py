@@ -165,8 +165,8 @@ def input_drift(
     """
     if psi_threshold <= 0 or not 0 < unseen_threshold <= 1:
         raise ConfigError(
-            f"The thresholds are {psi_threshold:g} (PSI) and {unseen_threshold:g} (unseen share). "
-            "Expected a PSI above 0 and a share above 0, at most 1."
+            f"The thresholds are {psi_threshold:g} (PSI) and {unseen_threshold:g} (unseen "
+            "fraction). Expected a PSI above 0 and a fraction above 0, at most 1."
         )
     clients, events, counts = count_events(statistics, chunks)
     if not events:

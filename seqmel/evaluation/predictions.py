@@ -197,7 +197,7 @@ def _probabilities(values: Floats, classes: tuple[str, ...], target: str) -> Flo
         values = np.concatenate([1 - values, values], axis=1)
     if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
         raise InputError(
-            f"The predictions of {target!r} are no probabilities: they reach from "
+            f"The predictions of {target!r} are not probabilities: they reach from "
             f"{values.min():.4g} to {values.max():.4g}. Expected numbers from 0 to 1."
         )
     total = values.sum(axis=1, keepdims=True)

@@ -259,7 +259,7 @@ class Problem:
                     raise InputError(
                         f"The {part} part{where} ({len(places):,} rows, split by "
                         f"{self.about.get('column', 'folds')!r}) has {problem} of the target "
-                        f"{name!r}. Give other folds or shares, or another column."
+                        f"{name!r}. Give other folds or fractions, or another column."
                     )
 
 

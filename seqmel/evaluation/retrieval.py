@@ -322,7 +322,7 @@ def _check(clients: int, parts: str, min_events: int, at: Sequence[int], seed: i
             raise ConfigError(f"{name} is {value}. Expected {least} or more.")
     if not at or min(at) < 1:
         raise ConfigError(
-            f"Cannot measure recall at {[plain(k) for k in at]}. Expected numbers from 1 on."
+            f"Cannot compute recall at {[plain(k) for k in at]}. Expected numbers of at least 1."
         )
 
 

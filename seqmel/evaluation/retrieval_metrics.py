@@ -231,7 +231,7 @@ def verification(
     """
     if len(query) < 4:
         raise InputError(
-            f"Verification needs four clients or more, two a half; there are {len(query)}."
+            f"Verification needs four clients or more, two per half; there are {len(query)}."
         )
     mixed = np.random.default_rng(seed).permutation(len(query))
     calibration = mixed[: len(mixed) // 2]

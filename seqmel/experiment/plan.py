@@ -120,7 +120,7 @@ def _unique(values: tuple[_Thing, ...]) -> tuple[_Thing, ...]:
     """Refuse duplicates, which would count twice and narrow the intervals."""
     twice = next((value for place, value in enumerate(values) if value in values[:place]), None)
     if twice is not None:
-        raise ValueError(f"{twice!r} is there twice, and would count as two. Leave one of them out")
+        raise ValueError(f"{twice!r} is named twice. Leave one of them out")
     return values
 
 
@@ -409,7 +409,7 @@ class Plan(_Part):
             said = _lookup(self.config(row, next(iter(self.data)), 0).to_dict(), self.curve)
         if isinstance(said, bool) or not isinstance(said, (int, float)) or not math.isfinite(said):
             raise ConfigError(
-                f"row {row!r}: {self.curve} is {said!r}, and a curve goes across numbers. Name "
+                f"row {row!r}: {self.curve} is {said!r}, and a curve needs numbers. Name "
                 "another option."
             )
         return said
@@ -530,7 +530,7 @@ def _check_curve(plan: Plan) -> None:
     """Check that a curve has at least two positions, with one row of each kind at each."""
     if plan.curve == LABEL_FRACTIONS and len(plan.label_fractions) < 2:
         raise ConfigError(
-            "A curve across label_fractions needs two fractions or more, such as label_fractions: "
+            "A curve over label_fractions needs two fractions or more, such as label_fractions: "
             "[0.1, 0.3, 1]."
         )
     if plan.curve in (None, LABEL_FRACTIONS):
@@ -567,7 +567,7 @@ def _check_names(plan: Plan, path: Path) -> None:
         for name in (*few_label_probes(BASELINES), *beside):
             if name in plan.rows:
                 raise ConfigError(
-                    f"{path}: the row {name!r} has the name of one that the table has by itself. "
+                    f"{path}: the row {name!r} has the name of a row that the table adds itself. "
                     "Give it another name."
                 )
 
@@ -586,8 +586,8 @@ def _check_published(plan: Plan, path: Path) -> None:
         ):
             if name not in known:
                 raise ConfigError(
-                    f"{path}: published {part.figures!r} names the {kind} {name!r}, which the plan "
-                    f"has not.{did_you_mean(name, known)}"
+                    f"{path}: published {part.figures!r} names the {kind} {name!r}, which is not "
+                    f"in the plan.{did_you_mean(name, known)}"
                 )
 
 

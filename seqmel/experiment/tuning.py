@@ -284,7 +284,7 @@ def _check_folder(output: Path, asked: Mapping[str, Any], *, resume: bool, overw
     written = json.loads(json.dumps(asked))
     if output.exists() and overwrite and not resume:
         if not file.is_file():
-            raise OutputError(f"{output} is no folder of a search. Name another folder.")
+            raise OutputError(f"{output} is not the folder of a search. Name another folder.")
         shutil.rmtree(output)
     if output.exists():
         if not resume:
@@ -295,7 +295,9 @@ def _check_folder(output: Path, asked: Mapping[str, Any], *, resume: bool, overw
         try:
             before = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            raise OutputError(f"{output} is no folder of a search. Name another folder.") from None
+            raise OutputError(
+                f"{output} is not the folder of a search. Name another folder."
+            ) from None
         changed = [name for name in written if before.get(name) != written[name]]
         if changed:
             raise OutputError(

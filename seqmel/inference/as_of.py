@@ -287,7 +287,8 @@ def single_moment(moments: Events, schema: EventSchema) -> dt.datetime | int | N
             else "365, in whole numbers"
         )
         raise InputError(
-            f"{str(moments)!r} is no moment, nor a file that is there. Write one such as {example}."
+            f"{str(moments)!r} is neither a moment nor an existing file. Write one such as "
+            f"{example}."
         )
     return None
 
@@ -305,7 +306,7 @@ def moment_us(model: TrainedModel, as_of: str | dt.date | int) -> int:
     text = as_of.isoformat() if isinstance(as_of, dt.date) else str(as_of)
     moment = single_moment(text, model.schema)
     if moment is None:
-        raise InputError(f"{text!r} is no moment. Write one such as 2024-01-31.")
+        raise InputError(f"{text!r} is not a moment. Write one such as 2024-01-31.")
     kind = pa.int64() if isinstance(moment, int) else pa.timestamp("us")
     row = pa.table({model.schema.client: [0], model.schema.time: pa.array([moment], kind)})
     return int(read_moments(row, model.schema, **model.config.resources).time_us[0])

@@ -122,7 +122,7 @@ def _check(
     if orders is not None and orders < 1:
         raise ConfigError(f"orders is {orders}. Expected a whole number of at least 1.")
     if target is not None and near is not None:
-        raise ConfigError("target does not go with near. Leave one of them out.")
+        raise ConfigError("target cannot be combined with near. Leave one of them out.")
     if model.statistics is None:
         raise ModelError(
             "The model has no distribution of its training events, which stands for unknown "

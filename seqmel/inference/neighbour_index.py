@@ -160,8 +160,8 @@ class NeighbourIndex:
             ids = pd.read_parquet(folder / "clients.parquet")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
-                f"{folder} is no index of seqmel ({type(error).__name__}). Write one with seqmel "
-                "index EMBEDDINGS -o FOLDER."
+                f"{folder} is not an index of seqmel ({type(error).__name__}). Write one with "
+                "seqmel index EMBEDDINGS -o FOLDER."
             ) from None
         if library not in ("faiss", "usearch"):
             raise InputError(

@@ -538,7 +538,7 @@ def _kept(
         meta = json.loads(schema.metadata[_META])
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
         raise InputError(
-            f"{path} is no state that seqmel wrote. Name another file to begin a new one."
+            f"{path} is not a state that seqmel wrote. Name another file to begin a new one."
         ) from None
     if meta["format"] > FORMAT:
         raise InputError(

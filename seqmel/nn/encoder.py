@@ -274,8 +274,8 @@ class SequenceEncoder(nn.Module):
         if self.sequence is not None and not hasattr(self.sequence, "advance"):
             raise ModelError(
                 f"The model's encoder is a {type(self.sequence).__name__.lower()}: it has to see "
-                "all events of a client at once, so there is no state to go on from. Train a model "
-                "with encoder none, gru or lstm, or embed all events."
+                "all events of a client at once, so there is no state to continue from. Train a "
+                "model with encoder none, gru or lstm, or embed all events."
             )
         recent = {} if self.recent is None else self.recent.summarise(batch)
         if self.last_event is not None:

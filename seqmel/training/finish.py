@@ -62,7 +62,7 @@ def finish(
     last = work / "checkpoints" / "last.ckpt"
     if not last.is_file():
         raise InputError(
-            f"No unfinished run with a finished epoch lies in {work}. Train anew, or continue with "
+            f"No unfinished run with a finished epoch is in {work}. Train anew, or continue with "
             f"--resume."
         )
     check_output(output, overwrite=overwrite, folder=True, reads=(events,))

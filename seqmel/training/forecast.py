@@ -106,7 +106,7 @@ def forecast(
         raise ConfigError(f"top is {top}. Expected a whole number of at least 1.")
     horizon = duration_us(within, "within")
     if horizon <= 0:
-        raise ConfigError(f"within is {within!r}. Expected a horizon longer than nothing.")
+        raise ConfigError(f"within is {within!r}. Expected a horizon longer than zero.")
     kinds = _Kinds.of(model, by, top, amount)
     low, end = _extent(model, events, as_of)
     moments = [end - horizon * i for i in range(1, _WINDOWS + 1)]

@@ -303,13 +303,13 @@ def _check_same_shape(initial: TrainedModel, wanted: Config) -> None:
     unforced = encoder.state_pooling is None and encoder.vector_size == encoder.pooling.output_size
     if unforced and bool(before.matryoshka) != bool(wanted.matryoshka):
         raise ConfigError(
-            "Training cannot go on from a model of another shape (matryoshka: "
+            "Training cannot continue from a model of another shape (matryoshka: "
             f"{list(before.matryoshka)} there, {list(wanted.matryoshka)} now, which decides "
             "whether there is a projection). Train a new model."
         )
     if wanted.pca_dim not in ("auto", before.pca_dim):
         raise ConfigError(
-            "Training cannot go on from a model of another shape (pca_dim: "
+            "Training cannot continue from a model of another shape (pca_dim: "
             f"{before.pca_dim} there, {wanted.pca_dim} now). Leave pca_dim out, or train a new "
             "model."
         )
@@ -336,7 +336,7 @@ def _check_same_shape(initial: TrainedModel, wanted: Config) -> None:
         new = wanted.to_dict()[name]
         if old != new:
             raise ConfigError(
-                "Training cannot go on from a model of another shape "
+                "Training cannot continue from a model of another shape "
                 f"({_first_difference(old, new, name)}). Give the model's options, or train a new "
                 "model."
             )
@@ -403,7 +403,7 @@ def _work_folder(
     events = work / "events.json"
     if work.exists() and not resume and not overwrite:
         raise OutputError(
-            f"An unfinished run lies in {work}. Resume it with --resume, or discard it with "
+            f"An unfinished run is in {work}. Resume it with --resume, or discard it with "
             f"--overwrite."
         )
     if work.exists() and not resume:

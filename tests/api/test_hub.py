@@ -153,7 +153,7 @@ def test_a_damaged_model_is_refused_and_nothing_is_written(
         seqmel.pull_from_hub("bank/cards", tmp_path / "model")
     server.files.clear()
     server.files["README.md"] = b"no model"
-    with pytest.raises(InputError, match="bank/cards holds no model of seqmel"):
+    with pytest.raises(InputError, match="bank/cards is not a model of seqmel"):
         seqmel.pull_from_hub("bank/cards", tmp_path / "model")
     assert not (tmp_path / "model").exists()
 

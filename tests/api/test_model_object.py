@@ -188,10 +188,10 @@ def test_progress_is_reported_where_one_is_given_and_lines_are_shown_on_request(
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"as_of": MOMENT, "state": "s"}, "as_of does not go with state"),
-        ({"as_of": MOMENT, "engine": "spark"}, "as_of does not go with engine spark"),
-        ({"state": "s", "engine": "spark"}, "state does not go with engine spark"),
-        ({"shard": (1, 2), "engine": "spark"}, "shard does not go with engine spark"),
+        ({"as_of": MOMENT, "state": "s"}, "as_of cannot be combined with state"),
+        ({"as_of": MOMENT, "engine": "spark"}, "as_of cannot be combined with engine spark"),
+        ({"state": "s", "engine": "spark"}, "state cannot be combined with engine spark"),
+        ({"shard": (1, 2), "engine": "spark"}, "shard cannot be combined with engine spark"),
         (
             {"engine": "sparc"},
             "engine cannot be 'sparc'. Expected one of: duckdb, spark. Did you mean 'spark'?",

@@ -241,7 +241,7 @@ def test_retrieval_prints_both_tables_and_whose_figures_they_are(
         (["--label-fractions", "half"], "--label-fractions cannot be 'half'"),
         (["--dims", "big"], "--dims cannot be 'big'"),
         (["--dims", "4"], "cannot be reduced to 4"),
-        (["--dims", "2", "--dtypes", "int4"], "no number type 'int4'"),
+        (["--dims", "2", "--dtypes", "int4"], "no dtype 'int4'"),
         (["--dtypes", "int8"], "belongs to --dims"),
         (["--plot", "curves.png"], "--plot draws curves"),
         (["--time-column", "month"], "No column 'month'"),

@@ -97,7 +97,7 @@ def test_predictions_that_are_worse_than_the_mean_are_remarked_on(folder: Path) 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--target", "left", "--column", "logit"], "no probabilities: they reach from"),
+        (["--target", "left", "--column", "logit"], "not probabilities: they reach from"),
         (["--target", "left", "--column", "left"], "no numbers in column 'left'"),
         (["--target", "kind", "--column", "left=yes"], "3 classes and the predictions one column"),
         (["--target", "spent", "--column", "spend"], "No column 'spend'"),

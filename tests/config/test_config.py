@@ -57,7 +57,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"device": "tpu"}, r"device cannot be 'tpu'\. Expected auto, cpu, cuda"),
     (
         {"preparation": {"memory_limit": "lots"}},
-        r"memory_limit cannot be 'lots'\. Expected such as 4GB",
+        r"memory_limit cannot be 'lots'\. Expected a size such as 4GB",
     ),
     ({"training": {"epochs": -1}}, r"training\.epochs = -1\. Expected a number of at least 0"),
     ({"training": {"epochs": np.int64(-1)}}, r"training\.epochs = -1\. Expected"),

@@ -31,7 +31,9 @@ def test_no_limit_is_most_of_what_control_groups_grant(
 
 
 def test_a_limit_that_is_no_amount_of_memory_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"memory_limit cannot be 'lots'\. Expected such as 4GB"):
+    with pytest.raises(
+        ConfigError, match=r"memory_limit cannot be 'lots'\. Expected a size such as 4GB"
+    ):
         open_events(card_events(3), memory_limit="lots")
 
 

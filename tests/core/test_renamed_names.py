@@ -68,7 +68,7 @@ def test_an_old_keyword_of_a_measure_sets_the_new_one() -> None:
     assert (split.test_fraction, split.allow_client_overlap) == (0.4, True)
     with (
         pytest.warns(RenamedWarning),
-        pytest.raises(ConfigError, match=r"Cannot measure the sizes \[\]"),
+        pytest.raises(ConfigError, match=r"Cannot reduce embeddings to \[\]"),
     ):
         seqmel.compression_curve(times, {"v": VECTORS}, sizes=[])  # type: ignore[call-arg]
 

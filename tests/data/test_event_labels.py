@@ -209,7 +209,7 @@ def test_numeric_times_give_moments_in_their_unit(unit: str, size: int) -> None:
     ("changes", "error", "words"),
     [
         ({"within": "30"}, ConfigError, "within cannot be '30'. Expected a duration such as 30d"),
-        ({"within": "0d"}, ConfigError, "Expected a window longer than nothing"),
+        ({"within": "0d"}, ConfigError, "Expected a window longer than zero"),
         ({"gap": "-1d"}, ConfigError, "gap cannot be '-1d'"),
         ({"every": None}, ConfigError, "either every (--every month) or at"),
         ({"at": "1970-05-01"}, ConfigError, "either every (--every month) or at"),
@@ -224,7 +224,7 @@ def test_numeric_times_give_moments_in_their_unit(unit: str, size: int) -> None:
         ({"event": "cty=Oslo"}, SchemaError, "No column 'cty' in the given Table"),
         ({"event": "city"}, ConfigError, "Compare it with a value: city=..."),
         ({"event": "city>3"}, ConfigError, "Only numbers are compared by size"),
-        ({"event": "amount>much"}, ConfigError, "'much' is no number"),
+        ({"event": "amount>much"}, ConfigError, "'much' is not a number"),
         ({"event": "amount~3"}, SchemaError, "No column 'amount~3'"),
         ({"event": "city=Paris"}, InputError, "No event of the given Table matches 'city=Paris'"),
         ({"within": "900d"}, InputError, "No window of 900d after a moment lies within the data"),

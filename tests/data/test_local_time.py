@@ -189,7 +189,7 @@ def test_dates_have_no_zone() -> None:
 
 def test_an_unknown_zone_is_refused_with_the_nearest() -> None:
     with pytest.raises(
-        ConfigError, match=r"'Europe/Pariss' is no time zone. Did you mean 'Europe/P"
+        ConfigError, match=r"'Europe/Pariss' is not a time zone. Did you mean 'Europe/P"
     ):
         seqmel.train(card_events(), config=TINY, time_zone="Europe/Pariss")
 

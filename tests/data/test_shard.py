@@ -275,7 +275,7 @@ def test_words_that_name_no_share_are_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     line = refused(["--shard", words], command, tmp_path, model_folder, monkeypatch, capsys)
-    assert "which of how many, such as 3/8" in line or f"There is no shard {words}" in line
+    assert "INDEX/COUNT, such as 3/8" in line or f"There is no shard {words}" in line
 
 
 def test_a_share_does_not_go_with_spark(
@@ -292,7 +292,7 @@ def test_a_share_does_not_go_with_spark(
         monkeypatch,
         capsys,
     )
-    assert "--shard does not go with --engine spark" in line
+    assert "--shard cannot be combined with --engine spark" in line
 
 
 def refused(

@@ -131,7 +131,7 @@ BAD: dict[str, tuple[Any, dict[str, Any], str]] = {
     ),
     "a column without a table": (
         two_tables(), {"categorical": ["mcc"]},
-        r"schema\.categorical does not say of which source\. Write schema\.sources\.cards",
+        r"schema\.categorical does not say for which source\. Write schema\.sources\.cards",
     ),
     "options of a table that is not there": (
         two_tables(), {"sources": {"card": {"time": "ts"}}},

@@ -625,7 +625,7 @@ def test_a_fitted_embedder_may_be_the_parameter_itself(
     assert same_weights(on.fit(EventSequences.read(NEW)), fitted)
     for error in (NotFittedError, ModelError):
         with pytest.raises(
-            error, match="The SequenceEmbedder to go on from is not fitted, or was cloned"
+            error, match="The SequenceEmbedder to continue from is not fitted, or was cloned"
         ):
             clone(on).fit(EventSequences.read(NEW))
 
@@ -633,7 +633,7 @@ def test_a_fitted_embedder_may_be_the_parameter_itself(
 @pytest.mark.parametrize("kind", [SequenceEmbedder, SequenceClassifier])
 def test_a_model_to_go_on_from_that_is_none_is_refused(kind: Any, fitted: SequenceEmbedder) -> None:
     with pytest.raises(
-        NotFittedError, match=r"to go on from is not fitted.*pretrained=embedder\.model_"
+        NotFittedError, match=r"to continue from is not fitted.*pretrained=embedder\.model_"
     ):
         kind.from_pretrained(clone(fitted))
     for wrong, name in (
@@ -642,10 +642,10 @@ def test_a_model_to_go_on_from_that_is_none_is_refused(kind: Any, fitted: Sequen
         (3, "int"),
     ):
         with pytest.raises(
-            ConfigError, match=f"Cannot go on from a {name}.* or a fitted SequenceEmbedder"
+            ConfigError, match=f"Cannot continue from a {name}.* or a fitted SequenceEmbedder"
         ):
             kind.from_pretrained(wrong)
-        with pytest.raises(ConfigError, match=f"Cannot go on from a {name}"):
+        with pytest.raises(ConfigError, match=f"Cannot continue from a {name}"):
             kind(pretrained=wrong).fit(EventSequences.read(NEW), [0, 1] * 8)
 
 

@@ -335,7 +335,7 @@ def test_weights_by_class_are_weights_of_the_rows(train: EventSequences, habit: 
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ({"mny": 2.0}, "'mny', which is no class of y. Its classes: 'few', 'many'"),
+        ({"mny": 2.0}, "'mny', which is not a class of y. Its classes: 'few', 'many'"),
         ({"few": -1.0}, "Expected numbers from 0"),
     ],
 )

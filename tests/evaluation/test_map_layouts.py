@@ -83,7 +83,7 @@ def test_the_command_draws_and_says_the_scores(tmp_path: Path, in_process: InPro
     assert b"<svg" in (tmp_path / "map.svg").read_bytes()
     for wrong, message in (
         (["sx", "-o", tmp_path / "x.png"], "--colour"),
-        (["sex", "-o", tmp_path / "x.html"], "is no picture"),
+        (["sex", "-o", tmp_path / "x.html"], "is not a picture"),
         (["sex", "-o", tmp_path / "map.png"], "--overwrite"),
         (["sex", "-o", tmp_path / "x.png", "--clients", 3], "Expected at least 10"),
     ):

@@ -389,7 +389,7 @@ def test_the_interval_holds_the_mean_as_often_as_it_says(between: str, seeds: in
         ),
         ({"seeds": 3}, ["seeds is 3. Expected a list, in brackets"]),
         ({"rows": {"a": None}}, ["rows.a is None. Expected options by their names", "{} for none"]),
-        ({"seeds": [0, 1, 0]}, ["seeds: 0 is there twice, and would count as two"]),
+        ({"seeds": [0, 1, 0]}, ["seeds: 0 is named twice"]),
         ({"label_fractions": [0.5, 0.5, 1]}, ["label_fractions: 0.5 is there twice"]),
         (
             {"data": {"cards": PLAN["data"]["cards"] | {"targets": ["habit"] * 2}}},
@@ -542,7 +542,7 @@ def test_published_figures_stand_beside_the_rows_and_targets_that_they_name(fold
     [
         (
             {"rows": {"grru": 1}},
-            "published 'x' names the row 'grru', which the plan has not. Did you mean 'gru'",
+            "published 'x' names the row 'grru', which is not in the plan. Did you mean 'gru'",
         ),
         ({"rows": {"gru": 1}, "data": "card"}, "names the data set 'card', .*Did you mean 'cards'"),
         (

@@ -200,7 +200,7 @@ def test_an_event_at_the_moment_is_not_before_it() -> None:
         (
             "2020-13-45",
             InputError,
-            "'2020-13-45' is no moment, nor a file that is there. Write one such as 2024-01-31",
+            "'2020-13-45' is neither a moment nor an existing file. Write one such as 2024-01-31",
         ),
     ],
     ids=["column", "null", "strangers", "text", "no date"],

@@ -206,7 +206,7 @@ def test_with_several_tables_an_event_has_the_columns_of_its_own() -> None:
         ({"clients": ONE, "target": "habit"}, ModelError, "trained without labels"),
         ({"clients": ONE, "last": 0}, ConfigError, "last is 0"),
         ({"clients": ONE, "orders": 0}, ConfigError, "orders is 0"),
-        ({"clients": ONE, "as_of": "soon"}, InputError, "'soon' is no moment"),
+        ({"clients": ONE, "as_of": "soon"}, InputError, "'soon' is not a moment"),
         ({"clients": ONE, "facts": FACTS}, ConfigError, "do not depend on facts"),
     ],
 )
@@ -224,7 +224,7 @@ def test_what_a_tuned_model_cannot_explain_is_said(tuned: seqmel.Model, tmp_path
         tuned.explain(EVENTS, ONE, facts=FACTS, target="habit=h9")
     with pytest.raises(ConfigError, match="none are given"):
         tuned.explain(EVENTS, ONE, target="habit")
-    with pytest.raises(ConfigError, match="target does not go with near"):
+    with pytest.raises(ConfigError, match="target cannot be combined with near"):
         tuned.explain(EVENTS, ONE, facts=FACTS, target="habit", near=OTHER)
     prepare(EVENTS, tmp_path / "prepared", model=tuned)
     with pytest.raises(ConfigError, match="does not hold the values"):

@@ -107,7 +107,7 @@ def test_what_is_wrong_is_said_before_any_work(tmp_path: Path) -> None:
         seqmel.write_index(VECTORS, tmp_path / "x", library="fais")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="k is 0"):
         seqmel.write_index(VECTORS, tmp_path / "x", library="pgvector", k=0)
-    with pytest.raises(InputError, match="is no index of seqmel"):
+    with pytest.raises(InputError, match="is not an index of seqmel"):
         seqmel.similar(VECTORS, "c001", index=tmp_path)
     (tmp_path / "there").mkdir()
     with pytest.raises(OutputError, match="--overwrite"):

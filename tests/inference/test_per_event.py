@@ -99,9 +99,9 @@ def test_predictions_are_those_of_the_moment_right_after_each_event(
         ({"only": "last:3"}, "only chooses events. It needs per event"),
         ({"per": "event", "only": "first:3"}, "only cannot be 'first:3'. Expected last:N"),
         ({"per": "event", "only": "last:0"}, "only cannot be 'last:0'"),
-        ({"per": "event", "as_of": "2023-01-01"}, "per event does not go with as_of"),
-        ({"per": "event", "state": "s"}, "per event does not go with state"),
-        ({"per": "event", "engine": "spark"}, "per event does not go with engine spark"),
+        ({"per": "event", "as_of": "2023-01-01"}, "per event cannot be combined with as_of"),
+        ({"per": "event", "state": "s"}, "per event cannot be combined with state"),
+        ({"per": "event", "engine": "spark"}, "per event cannot be combined with engine spark"),
     ],
 )
 def test_what_does_not_go_together_is_said(

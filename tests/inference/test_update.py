@@ -342,7 +342,7 @@ def test_another_model_or_another_file_is_refused(tmp_path: Path) -> None:
         update_embeddings(
             made("none", seed=1), second, tmp_path / "s", tmp_path / "b", device="cpu"
         )
-    with pytest.raises(InputError, match="no state that seqmel wrote"):
+    with pytest.raises(InputError, match="not a state that seqmel wrote"):
         update_embeddings(made("none"), second, tmp_path / "a", tmp_path / "b", device="cpu")
     with pytest.raises(OutputError, match="exists"):
         update_embeddings(made("none"), second, tmp_path / "s", tmp_path / "a", device="cpu")
@@ -457,4 +457,4 @@ def test_the_command_goes_on_from_a_state(tmp_path: Path) -> None:
     refused = CliRunner().invoke(
         app, ["embed", "m", "e", "-o", "o", "--state", "s", "--as-of", "2020-01-01"]
     )
-    assert "--as-of does not go with --state" in str(refused.exception)
+    assert "--as-of cannot be combined with --state" in str(refused.exception)

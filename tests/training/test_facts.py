@@ -283,7 +283,7 @@ def test_an_estimator_looks_its_clients_up_in_the_facts() -> None:
         (TABLE.assign(client_id=IDS + 10**6), None, "No labelled client has a row in the facts"),
         (TABLE.assign(lists=[[1]] * 48), None, "'lists' of the given DataFrame holds lists"),
         (None, ["age"], "--fact-column"),
-        (TABLE.assign(Age=1.0), None, "'age', 'Age', which differ in nothing but their case"),
+        (TABLE.assign(Age=1.0), None, "'age', 'Age', which differ only in case"),
     ],
 )
 def test_facts_that_cannot_be_learnt_from_are_refused(

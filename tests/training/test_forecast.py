@@ -174,11 +174,11 @@ def test_the_amount_of_the_next_event_is_forecast_beside_simple_ones() -> None:
     [
         ({"within": "30d", "amount": "kind"}, ConfigError, "not a numeric column of the model"),
         ({"within": "a month"}, ConfigError, "within cannot be 'a month'"),
-        ({"within": "0d"}, ConfigError, "longer than nothing"),
+        ({"within": "0d"}, ConfigError, "longer than zero"),
         ({"within": "200d"}, InputError, "span less than two horizons of 200d"),
         ({"within": "30d", "by": "kid"}, ConfigError, "Did you mean 'kind'"),
         ({"within": "30d", "top": 0}, ConfigError, "top is 0"),
-        ({"within": "30d", "as_of": "soon"}, InputError, "'soon' is no moment"),
+        ({"within": "30d", "as_of": "soon"}, InputError, "'soon' is not a moment"),
         ({"within": "30d", "as_of": "2020-01-01"}, InputError, "span less than two horizons"),
     ],
 )

@@ -26,7 +26,8 @@ def forecast(
         ),
     ] = None,
     top: Annotated[
-        int, typer.Option(help="The most frequent values that are kinds; the others are one.")
+        int,
+        typer.Option(help="Number of most frequent values to forecast each; the others together."),
     ] = 10,
     amount: Annotated[
         str | None,

@@ -23,7 +23,7 @@ def forget(
         list[str] | None, typer.Option("--id", help="The id of a client. Repeatable.")
     ] = None,
     client: Annotated[
-        str | None, typer.Option(help="The client column, where its name does not tell.")
+        str | None, typer.Option(help="Client column; recognised by its name by default.")
     ] = None,
 ) -> None:
     """Delete clients from files that seqmel wrote (right to be forgotten).

@@ -38,7 +38,7 @@ def map_command(
     from seqmel.evaluation.map_picture import colour_values, draw_layouts
 
     if output.suffix.lower() not in _FORMATS:
-        raise ConfigError(f"{output} is no picture. Name a file with {', '.join(_FORMATS)}.")
+        raise ConfigError(f"{output} is not a picture. Name a file with {', '.join(_FORMATS)}.")
     if (labels is None) != (colour is None):
         raise ConfigError("Labels and the column to colour by belong together: --labels, --colour.")
     if clients < MIN_CLIENTS:

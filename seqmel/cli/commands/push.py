@@ -14,9 +14,7 @@ __all__ = ["push"]
 def push(
     model: Model,
     repository: Annotated[str, typer.Argument(help="OWNER/NAME on the Hub.")],
-    public: Annotated[
-        bool, typer.Option("--public", help="Let everybody read a new repository.")
-    ] = False,
+    public: Annotated[bool, typer.Option("--public", help="Make a new repository public.")] = False,
     message: Annotated[
         str, typer.Option(help="Message of the commit.")
     ] = "Upload a model of seqmel",

@@ -37,7 +37,7 @@ def score(
         ),
     ] = None,
     task: TaskName = "auto",
-    seed: Annotated[int, typer.Option(help="Of the resamples for the intervals.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the resamples for the intervals.", min=0)] = 0,
     json_file: JsonFile = None,
     plot: Annotated[
         Path | None,

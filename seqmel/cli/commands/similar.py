@@ -18,7 +18,7 @@ def similar(
         list[str] | None,
         typer.Option("--client", help="The id of a client to search for. Repeatable."),
     ] = None,
-    k: Annotated[int, typer.Option("-k", help="How many clients to find for each.")] = 10,
+    k: Annotated[int, typer.Option("-k", help="Number of clients to find for each.")] = 10,
     exclude: Annotated[
         Path | None,
         typer.Option(help="A Parquet or CSV file with the ids of clients never to find."),

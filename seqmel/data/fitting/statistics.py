@@ -152,9 +152,9 @@ class Statistics(_Data):
             for kind, of in vocabulary.by_kind.items()
             for name in of
         }:
-            raise ValueError("the statistics are of other columns than the vocabulary's")
+            raise ValueError("the statistics have other columns than the vocabulary")
         if (self.source, self.present_in) != _presence(vocabulary):
-            raise ValueError("the statistics are of other sources than the vocabulary's")
+            raise ValueError("the statistics have other sources than the vocabulary")
 
 
 def _presence(vocabulary: Vocabulary) -> tuple[str | None, dict[str, tuple[int, ...]]]:

@@ -231,7 +231,7 @@ def _check_options(options: SchemaOptions, tables: Mapping[str, Any]) -> None:
         if getattr(options, option) is not None:
             name = next(iter(tables))
             raise SchemaError(
-                f"schema.{option} does not say of which source. Write"
+                f"schema.{option} does not say for which source. Write"
                 f" schema.sources.{name}.{option}."
             )
     for name in options.sources:
@@ -255,7 +255,7 @@ def _of_source(name: str) -> Iterator[None]:
 def _check_table(table: Events) -> None:
     if is_prepared(table):
         raise InputError(
-            f"{table} is a folder of prepared sequences, which stands alone. Name the table of"
+            f"{table} is a folder of prepared sequences, which is used alone. Name the table of"
             " events, or prepare all tables together."
         )
 
@@ -314,7 +314,7 @@ def _joint_schema(members: list[_Member], share: tuple[str, ...]) -> EventSchema
     if odd is not None or source is None or len(taken) < len(names) - 1:
         clash = odd or shown(sorted({n for n in names if _often(n, names)}))
         raise SchemaError(
-            f"Columns of the sources cannot stand beside each other: {clash}. Rename them, or leave"
+            f"Columns of the sources clash: {clash}. Rename them, or leave"
             " shared ones out of schema.share."
         )
     return EventSchema(

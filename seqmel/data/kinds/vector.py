@@ -48,7 +48,7 @@ class VectorScales(Fitted):
     @model_validator(mode="after")
     def _both_for_each(self) -> VectorScales:
         if len(self.center) != len(self.scale):
-            raise ValueError("a vector with other centers than scales")
+            raise ValueError("centers and scales of different lengths")
         return self
 
 

@@ -93,7 +93,7 @@ class EncodedSequences:
     @classmethod
     def _of_buffer(cls, buffer: pa.Buffer, time: str) -> EncodedSequences:
         if buffer.slice(0, 6).to_pybytes() != b"ARROW1":
-            raise ValueError("its beginning is not that of an Arrow file")
+            raise ValueError("it does not begin like an Arrow file")
         reader = pa.ipc.open_file(pa.BufferReader(buffer))
         names = reader.schema.names
         fields = list(reader.schema)
@@ -317,7 +317,7 @@ def _check_columns(fields: list[pa.Field], time: str) -> None:
     if kinds.get(time) != pa.int64() or any(
         _number_type(k) not in (pa.int32(), pa.float32()) for n, k in kinds.items() if n != time
     ):
-        raise ValueError("other columns than seqmel writes")
+        raise ValueError("columns that seqmel does not write")
 
 
 def _number_type(kind: pa.DataType | None) -> pa.DataType | None:

@@ -36,7 +36,7 @@ def check_plain(files: Sequence[str], path: str) -> None:
         if kind is not None:
             raise InputError(
                 f"{path} is a {kind} table ({folder}), whose files may hold rows that were "
-                f"replaced or deleted. Hand in {_HOW[kind].format(str(folder))} from Python, or "
+                f"replaced or deleted. Pass {_HOW[kind].format(str(folder))} in Python, or "
                 "write its rows to Parquet first."
             )
 

@@ -374,7 +374,7 @@ def _other_format(path: str, files: list[str]) -> pa.Table | ds.Dataset | None:
     kind = _kind_of(files[0])
     if files[0].lower().endswith(_SPREADSHEETS):
         raise InputError(
-            f"{files[0]} is a spreadsheet. Save it as CSV in UTF-8, or from Python hand in "
+            f"{files[0]} is a spreadsheet. Save it as CSV in UTF-8, or in Python pass "
             f"pandas.read_excel({files[0]!r})."
         )
     if kind == "Arrow":
@@ -418,8 +418,8 @@ def _check_names(names: list[str], label: str) -> None:
         other = seen.setdefault(name.casefold(), name) if name not in seen.values() else name
         if other != name or names.count(name) > 1:
             raise SchemaError(
-                f"{label} has the columns {other!r} and {name!r}, which differ in nothing but "
-                f"their case, if at all. Rename one."
+                f"{label} has the columns {other!r} and {name!r}, which are equal apart from "
+                f"case. Rename one."
             )
         if not name:
             raise SchemaError(f"{label} has a column without a name. Name it.")
@@ -479,8 +479,8 @@ def _files_of(path: str) -> list[str]:
     files = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else []
     if not files and "://" in path:
         raise InputError(
-            f"{path} is an address, and seqmel reads paths. Mount it, or from Python hand in"
-            " pyarrow.dataset.dataset(...) with its filesystem."
+            f"{path} is an address, and seqmel reads paths. Mount it, or in Python pass "
+            "pyarrow.dataset.dataset(...) with its filesystem."
         )
     if not files:
         beside = (

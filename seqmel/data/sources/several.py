@@ -21,7 +21,7 @@ def event_tables(events: Any) -> dict[str, Any] | None:
     A dictionary of columns, which is one table, gives None. It has lists, arrays and Series.
 
     Raises:
-        InputError: a name is unsuitable, or two names differ in nothing but their case.
+        InputError: a name is unsuitable, or two names differ only in case.
     """
     if not isinstance(events, Mapping) or not events or not all(map(_is_table, events.values())):
         return None
@@ -35,9 +35,7 @@ def event_tables(events: Any) -> dict[str, Any] | None:
                 " a letter first."
             )
         if (other := seen.setdefault(name.casefold(), name)) != name:
-            raise InputError(
-                f"The sources {other!r} and {name!r} differ in nothing but their case. Rename one."
-            )
+            raise InputError(f"The sources {other!r} and {name!r} differ only in case. Rename one.")
     return dict(events)
 
 

@@ -32,7 +32,7 @@ def shard_of(words: str) -> Shard:
     """
     found = _WORDS.fullmatch(words)
     if found is None:
-        raise ConfigError(f"--shard cannot be {words!r}. Expected which of how many, such as 3/8.")
+        raise ConfigError(f"--shard cannot be {words!r}. Expected INDEX/COUNT, such as 3/8.")
     return check_shard((int(found[1]), int(found[2])))
 
 
@@ -46,7 +46,7 @@ def check_shard(shard: Shard) -> Shard:
     if not is_pair or not 1 <= shard[0] <= shard[1]:
         said = "/".join(map(str, shard)) if isinstance(shard, tuple) else repr(shard)
         raise ConfigError(
-            f"There is no shard {said}: they count from 1, so that of 8 the last is 8/8 "
+            f"There is no shard {said}: shards count from 1, so the last of 8 is 8/8 "
             f"(shard=(8, 8))."
         )
     return shard

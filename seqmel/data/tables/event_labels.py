@@ -90,7 +90,7 @@ class LabelOptions:
                 "Say when the moments are, either every (--every month) or at (--at 2024-01-31)."
             )
         if duration_us(self.within, "within") <= 0:
-            raise ConfigError(f"within is {self.within!r}. Expected a window longer than nothing.")
+            raise ConfigError(f"within is {self.within!r}. Expected a window longer than zero.")
         duration_us(self.gap, "gap")
 
     @property
@@ -236,8 +236,8 @@ def event_labels(
         names.append(f"{options.target}_observed")
     if len(set(names)) < len(names):
         raise ConfigError(
-            f"The target is named {options.target!r}, like another column of the labels. Name it "
-            "otherwise (--target)."
+            f"The target is named {options.target!r}, like another column of the labels. Give it "
+            "another name (--target)."
         )
     matches = _matches_sql(source, options)
     moments, left_out = _moments(options, schema, times)
@@ -471,7 +471,7 @@ def _number(condition: str, value: str) -> float:
         number = np.nan
     if not np.isfinite(number):
         raise ConfigError(
-            f"event is {condition!r}, and {value!r} is no number, as the column holds."
+            f"event is {condition!r}, and {value!r} is not a number, and the column holds numbers."
         )
     return number
 

@@ -291,7 +291,7 @@ def _check_spelling(table: Table) -> None:
     if twice:
         raise SchemaError(
             f"The given {type(table).__name__} has the columns {shown(map(repr, twice))}, which "
-            "differ in nothing but their case, if at all. Rename one."
+            "differ only in case, if at all. Rename one."
         )
 
 

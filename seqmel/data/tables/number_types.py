@@ -152,6 +152,4 @@ def check_number_types(names: tuple[str, ...]) -> None:
     known = get_args(NumberType)
     for name in names:
         if name not in known:
-            raise ConfigError(
-                f"There is no number type {name!r}. Expected some of: {', '.join(known)}."
-            )
+            raise ConfigError(f"There is no dtype {name!r}. Expected some of: {', '.join(known)}.")
