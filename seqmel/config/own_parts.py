@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, create_model
 from pydantic.errors import PydanticUserError
 
 from seqmel.config.config import Config
-from seqmel.config.options.base import Options
+from seqmel.config.options.base import FACTS, Options
 from seqmel.config.options.from_source import argument_lines, first_paragraph
 from seqmel.config.options.losses import LossBase
 from seqmel.config.options.miners import MinerBase
@@ -35,9 +35,6 @@ _BASES: dict[Section, type[Options]] = {
     "objective": ObjectiveBase,
     "views": ViewsBase,
 }
-_FACTS = ("takes", "gives", "default_miner", "causal", "how", "when", "source")
-"""What options say of a part, as class attributes; its class says it too."""
-
 _own: dict[tuple[Section, str], type[Options]] = {}
 
 
@@ -126,7 +123,7 @@ def add_options(section: Section, name: str, options: type[BaseModel], part: obj
             f"seqmel has a part {name!r} in {section} already. Register yours under another name "
             f"than {shown(taken, 99)}."
         )
-    for fact in _FACTS:
+    for fact in FACTS:
         if hasattr(part, fact):
             setattr(options, fact, getattr(part, fact))
     options.__reduce__ = _reduced  # type: ignore[method-assign]

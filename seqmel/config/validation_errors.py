@@ -95,7 +95,7 @@ def explain(error: ValidationError, source: str, root: type[BaseModel]) -> str:
         )
     if first["type"] == "string_pattern_mismatch":
         examples = {
-            "preparation.memory_limit": "such as 4GB",
+            "preparation.memory_limit": "a size such as 4GB",
             "device": "auto, cpu, cuda, cuda:1, gpu or mps",
         }
         example = examples.get(name, f"text that matches {context['pattern']}")

@@ -196,8 +196,8 @@ def label_curve(
     if wrong or not fractions:
         raise ConfigError(
             (
-                f"The label fraction {wrong[0]:g} is out of range. Expected shares above 0, up to "
-                "1, such as 0.01,0.1,1."
+                f"The label fraction {wrong[0]:g} is out of range. Expected fractions above 0, up "
+                "to 1, such as 0.01,0.1,1."
             )
             if wrong
             else "No label fractions. Expected fractions above 0, up to 1, such as 0.01,0.1,1."

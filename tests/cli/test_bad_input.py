@@ -212,7 +212,7 @@ def test_a_time_format_that_is_none(command: str, refused: Run, tmp_path: Path) 
     says(
         refused(command, path, "--time-format", "%d.%n"),
         "schema.time_format",
-        "names no day",
+        "has no day",
         "%d.%m.%Y",
     )
     says(

@@ -282,7 +282,7 @@ def test_event_sequences_are_in_time_order_and_carry_how_times_are_written() -> 
     assert embedder.schema_.time_format == DAY_FIRST
     as_it_is = EventSequences.read(EVENTS)
     np.testing.assert_array_equal(embedder.transform(sequences), embedder.transform(as_it_is))
-    with pytest.raises(ConfigError, match=r"schema\.time_format: '%d' names no day"):
+    with pytest.raises(ConfigError, match=r"schema\.time_format: '%d' has no day"):
         EventSequences.read(EVENTS, time_format="%d")
 
 
@@ -293,12 +293,12 @@ def test_event_sequences_are_in_time_order_and_carry_how_times_are_written() -> 
 @pytest.mark.parametrize(
     ("form", "words"),
     [
-        ("%d.%m", "names no day"),
-        ("%Y-%m", "names no day"),
-        ("hello", "names no day"),
-        ("%d.%m.%Y.%y", "names no day"),
-        ("%d.%m.%Q", "has %Q, which is not known"),
-        ("%d.%m.%Y%", "has %, which is not known"),
+        ("%d.%m", "has no day"),
+        ("%Y-%m", "has no day"),
+        ("hello", "has no day"),
+        ("%d.%m.%Y.%y", "has no day"),
+        ("%d.%m.%Q", "has %Q, an unknown code"),
+        ("%d.%m.%Y%", "has %, an unknown code"),
         ("%Y-%d-%m", "with the year first only %Y-%m-%d is read"),
         ("%d.%m.%Y %Z", "has %Z"),
     ],

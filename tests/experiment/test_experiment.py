@@ -390,14 +390,14 @@ def test_the_interval_holds_the_mean_as_often_as_it_says(between: str, seeds: in
         ({"seeds": 3}, ["seeds is 3. Expected a list, in brackets"]),
         ({"rows": {"a": None}}, ["rows.a is None. Expected options by their names", "{} for none"]),
         ({"seeds": [0, 1, 0]}, ["seeds: 0 is named twice"]),
-        ({"label_fractions": [0.5, 0.5, 1]}, ["label_fractions: 0.5 is there twice"]),
+        ({"label_fractions": [0.5, 0.5, 1]}, ["label_fractions: 0.5 is named twice"]),
         (
             {"data": {"cards": PLAN["data"]["cards"] | {"targets": ["habit"] * 2}}},
-            ["targets: 'habit' is there twice"],
+            ["targets: 'habit' is named twice"],
         ),
         (
             {"data": {"cards": PLAN["data"]["cards"] | {"seeds": [3, 3]}}},
-            ["data.cards.seeds: 3 is there twice"],
+            ["data.cards.seeds: 3 is named twice"],
         ),
         (
             {"rows": {"aggregates": {"encoder": "gru"}}},

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
 __all__ = [
+    "FACTS",
     "Above",
     "Cosine",
     "Distance",
@@ -101,6 +102,12 @@ class Only:
 
 def _as_yaml(value: Any) -> str:
     return json.dumps(value).strip('"')
+
+
+FACTS = (
+    "takes", "gives", "default_miner", "causal", "one_per_length", "how", "when", "source",
+)  # fmt: skip
+"""What the options of a method say of it, as class attributes, and its class as well."""
 
 
 class _NotInherited:

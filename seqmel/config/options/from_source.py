@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeVar
 import pydantic
 
 from seqmel.config.options import base as common
-from seqmel.config.options.base import Options
+from seqmel.config.options.base import FACTS, Options
 
 __all__ = ["argument_lines", "first_paragraph", "options_in"]
 
@@ -36,7 +36,7 @@ def options_in(
 
     The method `circle` is the class in `circle.py` that is named like the file, but for case and
     underscores. `CircleOptions` has the arguments of its constructor, without those in
-    `base.given`, and those of its class attributes that `base` has too. Types may be those of
+    `base.given`, and those of its class attributes that are in `FACTS`. Types may be those of
     `typing`, of pydantic, and of the module of `base` or of all options.
 
     Args:
@@ -118,7 +118,7 @@ def _options(
         **fields,
     )
     for fact, value in _facts(lineage):
-        if fact in base.__class_vars__:
+        if fact in FACTS:
             setattr(model, fact, value)
     return model
 
