@@ -284,11 +284,11 @@ class Config(Options):
 
         Args:
             options: by the names of a config file.
-            source: where they are from, for the line.
-            lenient: they are those of a model that is there, or are only to be shown: a loss of a
-                library is not looked up in it, and what does nothing, or what earlier versions
-                took, is taken.
-            said: those that have to do something, see `last_said`; all where None.
+            source: where they are from, for error messages.
+            lenient: whether the options belong to an existing model or are only shown. Losses of
+                a library are then not looked up, and options without effect or of earlier versions
+                are accepted.
+            said: options that must have an effect, see `last_said`. None means all.
         """
         try:
             config = cls.model_validate(dict(options), context={"lenient": lenient})

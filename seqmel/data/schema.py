@@ -223,7 +223,8 @@ class EventSchema(BaseModel):
         unsaid = (
             f"{c} ({why})" for c, why in self.left_out.items() if why not in (AS_ASKED, NOT_NAMED)
         )
-        return f"left out: {names}" if (names := shown(unsaid)) else ""
+        names = shown(unsaid)
+        return f"left out: {names}" if names else ""
 
     def skips(self, column: str) -> bool:
         """Return whether the model ignores a column."""

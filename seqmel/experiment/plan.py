@@ -29,7 +29,7 @@ With facts, `facts: false` in a row leaves them out.
 
 A data set may have a `role` in the table, choose or confirm. It may have `options` on top of the
 base, such as its number of epochs, and `seeds` of its own. It may be generated rather than read:
-`cards: {generated: 3000, targets: [gender]}` is the card data of `seqmel demo` with so many
+`cards: {generated: 3000, targets: [gender]}` is the card data of `seqmel demo` with 3,000
 clients.
 
 A row whose objective learns labels (`supervised_contrastive`, `classification`; without `labels`

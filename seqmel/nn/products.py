@@ -22,7 +22,7 @@ __all__ = [
     "uses_onednn",
 ]
 
-_BLOCK_ROWS = 2048  # the result of so many rows is still in the cache when it is copied
+_BLOCK_ROWS = 2048  # their result is still in the cache when it is copied
 
 
 def product_dtype(packed: Tensor) -> torch.dtype | None:

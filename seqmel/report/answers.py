@@ -12,7 +12,7 @@ from seqmel.report.page import Column, EventSummary, Fact, TrainingRun
 __all__ = ["answers"]
 
 _BY_CHANCE = 3.0
-"""Recall below so many times that of chance is hardly any."""
+"""Recall below this multiple of chance is hardly any."""
 _OFTEN = 0.1
 _ALMOST_ALL = 0.98
 _SHORT = ("0", "1", "2")  # names of bars of the lengths

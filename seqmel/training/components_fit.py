@@ -23,7 +23,7 @@ def fit_components(
     Args:
         encoder: On the CPU, in evaluation mode. It gets its `components`.
         sequences: The encoded events.
-        clients: (N,) positions. Of more than 16,384 clients, so many are taken at even steps.
+        clients: (N,) positions. Of more than 16,384 clients, 16,384 are taken at even steps.
         config: All options.
     """
     components = encoder.new_components(config)

@@ -69,7 +69,7 @@ __all__ = [
     "silence_lightning",
 ]
 
-# Training has diverged if the loss is so many times that of the first batch (or 1).
+# Training has diverged if the loss is more than this multiple of the first batch's (or of 1).
 _DIVERGED = 1_000.0
 
 

@@ -22,7 +22,7 @@ def fit_transitions(module: Transitions, sequences: EncodedSequences, clients: T
     Args:
         module: The module whose components are set.
         sequences: The encoded events.
-        clients: (N,) positions. Of more than 16,384 clients, so many are taken at even steps.
+        clients: (N,) positions. Of more than 16,384 clients, 16,384 are taken at even steps.
     """
     clients = sample_evenly(clients)
     pairs = module.slots * (module.slots - 1) // 2

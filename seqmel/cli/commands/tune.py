@@ -46,7 +46,7 @@ def tune(
     trials: Annotated[
         int | None, typer.Option(help="Number of trials in all; 20 without --minutes.")
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Stop after so many minutes.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Time budget in minutes.")] = None,
     columns: Columns,
     config: ConfigFile = None,
     settings: Settings = None,

@@ -429,7 +429,8 @@ def _client_type(members: list[_Member]) -> str:
     other = next(n for n in others if kinds[n] != kinds[first])
     raise InputError(
         f"Client ids are {type_in_words(kinds[first])} in the source {first} and"
-        f" {type_in_words(kinds[other])} in {other}. Write them alike: a client is one id in all."
+        f" {type_in_words(kinds[other])} in {other}. Use one type:"
+        " a client has the same id in all sources."
     )
 
 
@@ -450,7 +451,7 @@ def _time_type(members: list[_Member], schema: EventSchema) -> str:
 
 
 def _check_overlap(source: EventSource, schema: EventSchema, members: list[_Member]) -> None:
-    """Check that each table has a client of another one. Ids written otherwise would have none."""
+    """Check that each table has a client of another one. Ids in another format would have none."""
     client = ident(schema.client)
     name = ident(str(schema.source))
     alone = dict(

@@ -241,10 +241,11 @@ def sample_sql(source: EventSource, schema: EventSchema, one_in: int) -> str:
     )
     table = f"{ident(schema.source)} AS __key" if schema.source is not None else ""
     selected = ", ".join(x for x in (columns, texts, table) if x)
+    chosen = _in_sample_sql(ident(schema.client), one_in)
     return (
         f"SELECT {ident(schema.client)} AS __client, {time_sql(source, schema)} AS __time,"
         f" {ROW}{', ' + selected if selected else ''} FROM events"
-        + (f" WHERE {chosen}" if (chosen := _in_sample_sql(ident(schema.client), one_in)) else "")
+        f"{' WHERE ' + chosen if chosen else ''}"
     )
 
 

@@ -42,7 +42,7 @@ _ROWS = 8_192
 _PIECES = 32
 """The most words and parts of words that are read of a text."""
 _PART = 4  # characters; a word of five letters has five parts with its ends
-_PAIRS = _PIECES // 2  # an encoded value is so many integers, of two pieces each
+_PAIRS = _PIECES // 2  # an encoded value is this many integers, of two pieces each
 _HASHES = 2**16 - 1
 _FUNCTION = "seqmel_text"
 _BINS = BINS - 1  # for drift; another number than that of bins of the first word

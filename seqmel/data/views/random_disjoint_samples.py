@@ -21,7 +21,7 @@ class RandomDisjointSamples(ViewSampler):
     The events of each client, split at random into K disjoint subsets.
 
     A client with fewer than K * min_length events is split into fewer subsets, but at least two. A
-    subset with more than max_length events is reduced to so many at random.
+    subset with more than max_length events is reduced to max_length at random.
     """
 
     how: ClassVar[str] = (

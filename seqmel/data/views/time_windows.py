@@ -23,8 +23,8 @@ class TimeWindows(ViewSampler):
 
     A window is placed at random around an event that is drawn uniformly, so no window is empty. If
     the events of a client span less than twice the days, its windows have half of the span. A
-    window with fewer than min_length events is extended to so many, one with more than max_length
-    is truncated. A client with all events at one time gives one view.
+    window with fewer than min_length events is extended to min_length, one with more than
+    max_length is truncated. A client with all events at one time gives one view.
 
     Attributes:
         days: Length of the window in days.
