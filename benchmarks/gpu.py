@@ -34,8 +34,8 @@ from stages_seqmel import embed, loss, slices, step
 from torch._dynamo.exc import TorchDynamoException
 
 from seqmel.data.sequences.batch import SequenceBatch
-from seqmel.nn import transformer
 from seqmel.nn.attention import Attend, grouped
+from seqmel.nn.encoders import transformer
 
 VARIANTS = {
     "like": (1, "gru"),

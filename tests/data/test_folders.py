@@ -45,7 +45,7 @@ def test_the_files_of_a_table_that_keeps_a_list_of_them_are_refused(
     with pytest.raises(
         InputError,
         match=(
-            rf"is a {kind} table .*replaced or deleted.*from Python, or write its rows to "
+            rf"is an? {kind} table .*replaced or deleted.*in Python, or write its rows to "
             rf"Parquet"
         ),
     ):

@@ -85,9 +85,9 @@ def test_a_split_by_time_pretrains_before_the_test_rows_and_tests_other_clients(
         trained.append(prepared)
         return real(prepared, *given)
 
-    def watched_fold(model: Any, prepared: Any, samples: Any, tested: pd.Index) -> Any:
+    def watched_fold(model: Any, prepared: Any, samples: Any, tested: pd.Index, *facts: Any) -> Any:
         tuned.append((set(tested.get_level_values(0)), set(tested.get_level_values(1))))
-        return predict(model, prepared, samples, tested)
+        return predict(model, prepared, samples, tested, *facts)
 
     monkeypatch.setattr(seqmel.experiment.run, "_trained", watched)
     monkeypatch.setattr(seqmel.experiment.by_fold, "_predicted", watched_fold)

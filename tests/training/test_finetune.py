@@ -413,7 +413,7 @@ def test_an_interrupted_run_that_is_resumed_equals_the_undisturbed_one(
             config=config,
             progress=Stop(2, 16),
         )
-    with pytest.raises(OutputError, match="unfinished run lies in"):
+    with pytest.raises(OutputError, match="unfinished run is in"):
         finetune(pretrained, EVENTS, LABELS, model, targets=["habit"], config=config)
     with pytest.raises(OutputError, match="other options"):
         finetune(pretrained, EVENTS, LABELS, model, targets=["odd"], config=config, resume=True)

@@ -81,7 +81,7 @@ def test_a_run_on_prepared_sequences_needs_their_folder(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_finished_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="No unfinished run with a finished epoch lies in"):
+    with pytest.raises(InputError, match="No unfinished run with a finished epoch is in"):
         finish(tmp_path / "model")
     output = interrupted(tmp_path, after=1)
     output.mkdir()

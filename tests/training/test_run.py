@@ -172,7 +172,7 @@ def test_an_unfinished_run_is_neither_overwritten_nor_continued_unasked(tmp_path
     with pytest.raises(KeyboardInterrupt):
         train(EVENTS, model, config=config(), progress=Stop(2, 8))
     with pytest.raises(
-        OutputError, match=r"unfinished run lies in .*model\.partial.*--resume.*--overwrite"
+        OutputError, match=r"unfinished run is in .*model\.partial.*--resume.*--overwrite"
     ):
         train(EVENTS, model, config=config())
     with pytest.raises(OutputError, match=r"other options \(seed: 0 there, 3 now\)"):

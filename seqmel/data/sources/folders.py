@@ -34,8 +34,9 @@ def check_plain(files: Sequence[str], path: str) -> None:
     for folder in sorted({parent for file in files for parent in Path(file).absolute().parents}):
         kind = _kind_of_table(folder)
         if kind is not None:
+            article = "an" if kind == "Iceberg" else "a"
             raise InputError(
-                f"{path} is a {kind} table ({folder}), whose files may hold rows that were "
+                f"{path} is {article} {kind} table ({folder}), whose files may hold rows that were "
                 f"replaced or deleted. Pass {_HOW[kind].format(str(folder))} in Python, or "
                 "write its rows to Parquet first."
             )
