@@ -89,7 +89,7 @@ class Rhythm(nn.Module):
         mean = sums[:, :1] / number.clamp(min=1)
         away = (gap - mean[:, 0].index_select(0, batch.sequence_index)) * known
         largest = segment_max(torch.where(known > 0, gap, _LEAST).unsqueeze(1), batch)
-        return {
+        found = {
             "number": number,
             "mean": mean,
             "squares": segment_sum(away.square().unsqueeze(1), batch),
@@ -97,8 +97,8 @@ class Rhythm(nn.Module):
             "last": self._last(gap, number, batch),
             "decayed": sums[:, 3:],
             "span": sums[:, 2:3],
-            "ago": self._ago(batch),
         }
+        return found | {"ago": self._ago(batch)} if self.slots else found
 
     def _last(self, gap: Tensor, number: Tensor, batch: SequenceBatch) -> Tensor:
         """Return (B, LAST_GAPS), the last gap first. Only a first event has no gap."""
@@ -112,7 +112,7 @@ class Rhythm(nn.Module):
         end = batch.time.new_zeros(len(batch))
         if batch.events:
             end = batch.time.index_select(0, (batch.offsets[1:] - 1).clamp(min=0))
-        found = [batch.time.new_zeros(len(batch), 0).double()]
+        found = []
         for kind, slots in self.slots.items():
             cell = batch.sequence_index * slots + slots_of_events(batch, kind, slots)
             latest = torch.full((len(batch) * slots,), NO_TIME, device=batch.device)
@@ -134,6 +134,8 @@ class Rhythm(nn.Module):
             summary["decayed"] / torch.cat(weights, dim=1),
         ]
         of_gaps = torch.where(number > 0, torch.cat(statistics, dim=1), 0.0)
+        if not self.slots:
+            return of_gaps
         ago = summary["ago"]
         since = torch.where(ago < 0, NEVER, -torch.log1p(ago.clamp(min=0) / self.unit))
         return torch.cat([of_gaps, torch.where(count > 0, since, 0.0)], dim=1)
@@ -145,8 +147,7 @@ class Rhythm(nn.Module):
         apart = later["mean"] - earlier["mean"]
         share = number / total.clamp(min=1)
         decay = torch.cat([torch.exp(-new * rate) for rate in _RATES], dim=1)
-        waited = torch.where(earlier["ago"] < 0, -1.0, earlier["ago"] + later["span"])
-        return {
+        merged = {
             "number": total,
             "mean": earlier["mean"] + apart * share,
             "squares": earlier["squares"]
@@ -156,5 +157,8 @@ class Rhythm(nn.Module):
             "last": merged_last_rows(earlier["last"], later["last"], number, LAST_GAPS),
             "decayed": earlier["decayed"] * decay + later["decayed"],
             "span": earlier["span"] + later["span"],
-            "ago": torch.where(later["ago"] < 0, waited, later["ago"]),
         }
+        if not self.slots:
+            return merged
+        waited = torch.where(earlier["ago"] < 0, -1.0, earlier["ago"] + later["span"])
+        return merged | {"ago": torch.where(later["ago"] < 0, waited, later["ago"])}

@@ -261,6 +261,19 @@ def test_without_categories_or_numbers_only_what_there_is_is_told() -> None:
     assert set(state) == {"recent_last", "recent_total", "recent_placed", "recent_decayed"}
 
 
+def test_without_categories_the_rhythm_is_that_of_the_gaps() -> None:
+    bare = Vocabulary(categorical={}, numeric={}, time=VOCABULARY.time)
+    module = RecentEvents(["rhythm", "known_numbers", "last_ranks"], bare, {})
+    batch = batch_of(LENGTHS)
+    expected = expected_of(batch, ("rhythm",))[:, :8]
+    torch.testing.assert_close(module(batch), expected, rtol=1e-5, atol=1e-5)
+    earlier, later = cut(batch, [1, 0, 0, 4, 2, 0, 11])
+    counts = [part.offsets.diff().unsqueeze(1).float() for part in (earlier, later)]
+    merged = module.merge(module.summarise(earlier), module.summarise(later), *counts)
+    assert all(values.shape[1] for values in merged.values())  # a state has no empty columns
+    torch.testing.assert_close(module.read(merged, sum(counts)), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_codes_without_a_place_are_taken_with_the_unseen() -> None:
     batch = replace(
         batch_of([4]), columns={"kind": torch.tensor([1, 2, 32, 33], dtype=torch.int32)}
