@@ -76,23 +76,22 @@ def cut(events: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def compare(
     folder: Path, name: str, events: pd.DataFrame, labels: pd.DataFrame, targets: list[str],
-    trees: int,
+    trees: int, *, client: str,
 ) -> None:  # fmt: skip
     """Train, embed and score, and print the scores of each target."""
     path = folder / f"{name}.parquet"
     events.to_parquet(path, index=False)
     labels.to_parquet(folder / f"{name}-labels.parquet", index=False)
     source, schema = open_and_infer(
-        str(path), Config.from_dict({"schema": {"client": "plane"}}).schema
+        str(path), Config.from_dict({"schema": {"client": client}}).schema
     )
     sets = aggregate_sets(source, schema)
-    model = seqmel.train(path, client="plane")
-    sets["embeddings"] = model.embed(path)
+    sets["embeddings"] = seqmel.train(path, client=client, time="event_time").embed(path)
     probes, averages = standard_rows(sets)
     for target in targets:
-        y = read_labels(folder / f"{name}-labels.parquet", target, client="plane")
+        y = read_labels(folder / f"{name}-labels.parquet", target, client=client)
         scores = seqmel.score(y, sets, probes=probes, averages=averages, trees=trees)
-        print(scores, scores.difference("embeddings", WITH_ORDER), sep="\n", flush=True)
+        print(name, scores, scores.difference("embeddings", WITH_ORDER), sep="\n", flush=True)
 
 
 def main() -> None:
@@ -107,8 +106,9 @@ def main() -> None:
     given.output.mkdir(parents=True, exist_ok=True)
     events, planes = flights()
     following = ["late_next", "log_hours", "next_dest", "same_origin"]
-    compare(given.output, "cut", *cut(events, given.seed), following, given.trees)
-    compare(given.output, "planes", events, planes, ["year", "airbus", "seats"], given.trees)
+    compare(given.output, "cut", *cut(events, given.seed), following, given.trees, client="plane")
+    facts = ["year", "airbus", "seats"]
+    compare(given.output, "planes", events, planes, facts, given.trees, client="plane")
 
 
 if __name__ == "__main__":

@@ -16,12 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from flights import compare
 
 import seqmel
-from seqmel.config import Config
-from seqmel.data.fitting.timeline import open_and_infer
-from seqmel.data.tables.labels import read_labels
-from seqmel.evaluation.feature_sets import WITH_ORDER, aggregate_sets, standard_rows
 
 COLUMNS = {
     "cards": ["city", "channel", "amount"],
@@ -90,28 +87,6 @@ def cut(events: pd.DataFrame, columns: list[str], seed: int) -> tuple[pd.DataFra
     return events[kept], pd.DataFrame({n: np.asarray(column) for n, column in labels.items()})
 
 
-def compare(
-    folder: Path, name: str, events: pd.DataFrame, labels: pd.DataFrame, trees: int
-) -> None:
-    """Train, embed and score, and print the scores of each target."""
-    path = folder / f"{name}.parquet"
-    events.to_parquet(path, index=False)
-    labels.to_parquet(folder / f"{name}-labels.parquet", index=False)
-    source, schema = open_and_infer(
-        str(path), Config.from_dict({"schema": {"client": "client_id"}}).schema
-    )
-    sets = aggregate_sets(source, schema)
-    sets["embeddings"] = seqmel.train(path, client="client_id", time="event_time").embed(path)
-    probes, averages = standard_rows(sets)
-    for target in labels.columns.drop("client_id"):
-        known = labels[target].dropna()
-        if known.nunique() < 2:
-            continue
-        y = read_labels(folder / f"{name}-labels.parquet", target, client="client_id")
-        scores = seqmel.score(y, sets, probes=probes, averages=averages, trees=trees)
-        print(name, scores, scores.difference("embeddings", WITH_ORDER), sep="\n", flush=True)
-
-
 def main() -> None:
     """Read the options and compare on each set."""
     parser = argparse.ArgumentParser(
@@ -127,7 +102,10 @@ def main() -> None:
     given.output.mkdir(parents=True, exist_ok=True)
     for name in given.sets.split(","):
         events = load(given.data, name, given.clients)
-        compare(given.output, name, *cut(events, COLUMNS[name], given.seed), given.trees)
+        histories, labels = cut(events, COLUMNS[name], given.seed)
+        known = labels.drop(columns="client_id").nunique()
+        targets = list(known.index[known > 1])
+        compare(given.output, name, histories, labels, targets, given.trees, client="client_id")
 
 
 if __name__ == "__main__":

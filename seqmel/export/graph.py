@@ -127,6 +127,25 @@ class Clients:
         counted = g.op("CumSum", steps, g.const(0, np.int64))
         return g.op("Slice", counted, g.const([0], np.int64), self.events)
 
+    def latest(self, cell: str, slots: int) -> tuple[str, str, str]:
+        """Return (B, slots) each of the last event of each slot: its position, -1 for none.
+
+        Then whether there is one, and its row, E for none.
+
+        Args:
+            cell: The name of (E,) int64, client times slots plus the slot of each event.
+            slots: Number of slots.
+        """
+        g = self._graph
+        cells = g.op("Mul", self.clients, g.const([slots], np.int64))
+        never = g.op("Expand", g.const(-1.0, np.float32), cells)
+        place = g.cast(self.place, np.float32)
+        latest = g.op("ScatterElements", never, cell, place, axis=0, reduction="max")
+        latest = g.op("Reshape", latest, g.const([-1, slots], np.int64))
+        seen = g.op("GreaterOrEqual", latest, g.const(0.0, np.float32))
+        row = g.op("Add", g.unsqueeze(self.begins, 1), g.cast(latest, np.int64))
+        return latest, seen, g.op("Where", seen, row, self.events)
+
     def last_rows(self, values: str, size: int, events: int) -> list[str]:
         """Return (B, size) for each of the last events, the last first; zeros for missing ones.
 

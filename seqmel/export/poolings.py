@@ -24,18 +24,10 @@ def pooled(
         size: Width of the states.
         codes: Category -> the name of (E,) int64 codes.
     """
-    width = g.const([size], np.int64)
-    shape = g.op("Concat", of.clients, width, axis=0)
-    index = g.op("Expand", g.unsqueeze(of.which, 1), g.op("Shape", states))
     count = g.unsqueeze(g.cast(of.lengths, np.float32), 1)
     some = g.op("Greater", count, g.const(0.0, np.float32))
-    zeros = g.op("Expand", g.const(0.0, np.float32), shape)
-
-    def summed(values: str) -> str:
-        return g.op("ScatterElements", zeros, index, values, axis=0, reduction="add")
-
     at_least_one = g.op("Max", count, g.const(1.0, np.float32))
-    total = summed(states)
+    total = of.reduced(states, size)
     mean = g.op("Div", total, at_least_one)
     found = []
     for name in pooling.names:
@@ -46,28 +38,16 @@ def pooled(
             found.append(g.op("Mul", g.op("Sign", total), log))
         elif name == "std":
             away = g.op("Sub", states, g.op("Gather", mean, of.which))
-            variance = g.op("Div", summed(g.op("Mul", away, away)), at_least_one)
+            variance = g.op("Div", of.reduced(g.op("Mul", away, away), size), at_least_one)
             root = g.op("Sqrt", g.op("Add", variance, g.const(1e-6, np.float32)))
             found.append(g.op("Sub", root, g.const(1e-3, np.float32)))
         elif name == "category_mean":
             found.append(_by_category(g, of, pooling.by_category, states, codes))
         elif name == "max":
-            low = g.op("Expand", g.const(-3e38, np.float32), shape)
-            largest = g.op("ScatterElements", low, index, states, axis=0, reduction="max")
+            largest = of.reduced(states, size, "max", start=-3e38)
             found.append(g.op("Where", some, largest, g.const(0.0, np.float32)))
         else:
-            row = g.op("Max", of.last, g.const([0], np.int64))
-            padded = g.op(
-                "Concat",
-                states,
-                g.op(
-                    "Expand",
-                    g.const(0.0, np.float32),
-                    g.op("Concat", g.const([1], np.int64), width, axis=0),
-                ),
-                axis=0,
-            )
-            found.append(g.op("Where", some, g.op("Gather", padded, row), g.const(0.0, np.float32)))
+            found += of.last_rows(states, size, 1)
     return found
 
 

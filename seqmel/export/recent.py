@@ -149,17 +149,14 @@ def _by_category(
     cell = g.op("Add", g.op("Mul", of.which, slots), kind)
     cells = g.op("Mul", of.clients, g.const([module.slots], np.int64))
 
-    def reduced(values: str, start: float, how: str) -> str:
-        empty = g.op("Expand", g.const(start, np.float32), cells)
-        return g.op("ScatterElements", empty, cell, values, axis=0, reduction=how)
+    def summed(values: str) -> str:
+        zeros = g.op("Expand", g.const(0.0, np.float32), cells)
+        total = g.op("ScatterElements", zeros, cell, values, axis=0, reduction="add")
+        return g.op("Reshape", total, g.const([-1, module.slots], np.int64))
 
-    def by_client(values: str) -> str:
-        return g.op("Reshape", values, g.const([-1, module.slots], np.int64))
-
-    latest = by_client(reduced(g.cast(of.place, np.float32), -1.0, "max"))
-    seen = g.op("GreaterOrEqual", latest, g.const(0.0, np.float32))
+    latest, seen, row = of.latest(cell, module.slots)
     since = g.op("Sub", g.unsqueeze(g.cast(of.lengths, np.float32), 1), latest)
-    events = by_client(reduced(g.op("Expand", one, of.events), 0.0, "add"))
+    events = summed(g.op("Expand", one, of.events))
     found = [
         g.op("Where", seen, g.op("Div", one, g.op("Max", since, one)), g.const(0.0, np.float32)),
         g.op("Log", g.op("Add", events, one)),
@@ -167,15 +164,13 @@ def _by_category(
     if not module.numbers:
         return found
     count = g.op("Max", events, one)
-    row = g.op("Add", g.unsqueeze(of.begins, 1), g.cast(latest, np.int64))
-    row = g.op("Where", seen, row, of.events)
     values = []
     means = []
     change = []
     for name in module.numbers:
         padded = g.op("Concat", numbers[name], g.const([0.0], np.float32), axis=0)
         values.append(g.op("Gather", padded, row))
-        means.append(g.op("Div", by_client(reduced(numbers[name], 0.0, "add")), count))
+        means.append(g.op("Div", summed(numbers[name]), count))
         change.append(g.op("Sub", values[-1], means[-1]))
     width = g.const([-1, module.slots * len(module.numbers)], np.int64)
     for parts in (values, means, change):  # grouped by category value
@@ -195,9 +190,6 @@ def _transitions(g: Graph, of: Clients, module: Transitions, codes: Mapping[str,
     inner = g.op("Greater", of.place, g.const(0, np.int64))
     cell = g.op("Add", g.op("Mul", g.op("Where", inner, before, kind), slots), kind)
     rows = g.op("Gather", g.weight(module.table), cell)
-    shape = g.op("Concat", of.clients, g.const([module.output_size], np.int64), axis=0)
-    zeros = g.op("Expand", g.const(0.0, np.float32), shape)
-    index = g.op("Expand", g.unsqueeze(of.which, 1), g.op("Shape", rows))
-    total = g.op("ScatterElements", zeros, index, rows, axis=0, reduction="add")
+    total = of.reduced(rows, module.output_size)
     count = g.op("Max", g.cast(of.lengths, np.float32), g.const(1.0, np.float32))
     return g.op("Div", total, g.unsqueeze(g.op("Sqrt", count), 1))

@@ -54,6 +54,13 @@ def _log1p(g: Graph, value: str) -> str:
     return g.op("Log", g.op("Add", value, g.const(1.0, np.float32)))
 
 
+def _decayed_count(g: Graph, number: str, rate: float) -> str:
+    """Build `seqmel.nn.segments.decayed_count`."""
+    left = g.op("Exp", g.op("Mul", number, g.const(-rate, np.float32)))
+    less = g.op("Sub", g.const(1.0, np.float32), left)
+    return g.op("Mul", less, g.const(-1 / math.expm1(-rate), np.float32))
+
+
 def _gap_statistics(g: Graph, of: Clients, gap: str, count: str) -> list[str]:
     """Build (B, GAP_STATISTICS) of the scaled gaps; `count` is (B, 1)."""
     one = g.const(1.0, np.float32)
@@ -73,18 +80,13 @@ def _gap_statistics(g: Graph, of: Clients, gap: str, count: str) -> list[str]:
     variance = g.op("Div", summed(g.op("Mul", away, away)), some)
     low = g.op("Where", known, gap, g.const(-5.0, np.float32))
     found = [mean, g.op("Sqrt", variance), of.reduced(g.unsqueeze(low, 1), 1, "max", start=-5.0)]
-    padded = g.op("Concat", gap, g.const([0.0], np.float32), axis=0)
-    for back in range(LAST_GAPS):
-        row = g.op("Sub", of.last, g.const(back, np.int64))
-        row = g.op("Where", g.op("Greater", row, of.begins), row, of.events)
-        found.append(g.unsqueeze(g.op("Gather", padded, row), 1))
+    found += of.last_rows(g.unsqueeze(gap, 1), 1, LAST_GAPS)
     lengths = g.op("Gather", g.cast(of.lengths, np.float32), of.which)
     age = g.op("Sub", lengths, g.op("Add", place, one))
     for half_life in HALF_LIVES:
         rate = math.log(2) / half_life
         decay = g.op("Exp", g.op("Mul", age, g.const(-rate, np.float32)))
-        left = g.op("Exp", g.op("Mul", some, g.const(-rate, np.float32)))
-        weight = g.op("Mul", g.op("Sub", one, left), g.const(-1 / math.expm1(-rate), np.float32))
+        weight = _decayed_count(g, some, rate)
         found.append(g.op("Div", summed(g.op("Mul", gap, decay)), weight))
     beside = g.op("Concat", *found, axis=1)
     return [g.op("Where", g.op("Greater", number, zero), beside, zero)]
@@ -103,15 +105,8 @@ def _since(
     """Build (B, slots), the time since each value; `end` is (B,) the time of the last event."""
     size = g.const(slots, np.int64)
     cell = g.op("Add", g.op("Mul", of.which, size), slots_of_events(g, codes, kind, slots))
-    cells = g.op("Mul", of.clients, g.const([slots], np.int64))
-    never = g.op("Expand", g.const(-1.0, np.float32), cells)
-    place = g.cast(of.place, np.float32)
-    latest = g.op("ScatterElements", never, cell, place, axis=0, reduction="max")
-    latest = g.op("Reshape", latest, g.const([-1, slots], np.int64))
-    seen = g.op("GreaterOrEqual", latest, g.const(0.0, np.float32))
-    row = g.op("Add", g.unsqueeze(of.begins, 1), g.cast(latest, np.int64))
-    latest_time = g.op("Gather", times, g.op("Where", seen, row, of.events))
-    ago = _seconds(g, g.op("Sub", g.unsqueeze(end, 1), latest_time))
+    _, seen, row = of.latest(cell, slots)
+    ago = _seconds(g, g.op("Sub", g.unsqueeze(end, 1), g.op("Gather", times, row)))
     log = g.op("Neg", _log1p(g, g.op("Div", ago, g.const(unit, np.float32))))
     return g.op("Where", seen, log, g.const(NEVER, np.float32))
 
@@ -133,7 +128,6 @@ def known_numbers(
         missing: Column -> the name of (E,) bool.
     """
     size = len(module.columns)
-    one = g.const(1.0, np.float32)
 
     def beside(parts: Mapping[str, str]) -> str:
         return g.op("Concat", *(g.unsqueeze(parts[name], 1) for name in module.columns), axis=1)
@@ -147,14 +141,11 @@ def known_numbers(
     here = g.cast(g.op("Sub", passed, before), np.float32)
     later = g.op("Sub", g.op("Gather", number, of.which), here)
     newest = g.cast(g.op("Equal", later, g.const(0.0, np.float32)), np.float32)
-    newest = g.op("Mul", newest, g.cast(known, np.float32))
     last = of.reduced(g.op("Mul", values, newest), size)
     decay = g.op("Exp", g.op("Mul", later, g.const(-RATE, np.float32)))
     total = of.reduced(g.op("Mul", values, decay), size)
-    some = g.op("Max", number, one)
-    left = g.op("Exp", g.op("Mul", some, g.const(-RATE, np.float32)))
-    weight = g.op("Mul", g.op("Sub", one, left), g.const(-1 / math.expm1(-RATE), np.float32))
-    return [last, g.op("Div", total, weight)]
+    some = g.op("Max", number, g.const(1.0, np.float32))
+    return [last, g.op("Div", total, _decayed_count(g, some, RATE))]
 
 
 def last_ranks(g: Graph, of: Clients, module: LastRanks, codes: Mapping[str, str]) -> list[str]:

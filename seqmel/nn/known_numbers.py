@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.pooling import Summary
-from seqmel.nn.segments import segment_sum
+from seqmel.nn.segments import decayed_count, segment_sum
 
 __all__ = ["HALF_LIFE", "NUMBERS", "KnownNumbers"]
 
@@ -59,15 +59,14 @@ class KnownNumbers(nn.Module):
         later = number.index_select(0, batch.sequence_index) - (passed - before).float()
         return {
             "number": number,
-            "last": segment_sum(values * known * (later == 0), batch),
+            "last": segment_sum(values * (later == 0), batch),
             "decayed": segment_sum(values * torch.exp(later * -RATE), batch),
         }
 
     def read(self, summary: Summary, count: Tensor) -> Tensor:  # noqa: ARG002 as all parts
         """Compute (B, output_size) from summaries."""
         some = summary["number"].clamp(min=1)
-        weight = torch.expm1(-some * RATE) / math.expm1(-RATE)
-        return torch.cat([summary["last"], summary["decayed"] / weight], dim=1)
+        return torch.cat([summary["last"], summary["decayed"] / decayed_count(some, RATE)], dim=1)
 
     def merge(self, earlier: Summary, later: Summary, before: Tensor, new: Tensor) -> Summary:  # noqa: ARG002 as all parts
         """Merge summaries of consecutive parts."""

@@ -36,7 +36,13 @@ from seqmel.nn.known_numbers import KnownNumbers
 from seqmel.nn.last_ranks import LastRanks
 from seqmel.nn.pooling import Summary, in_blocks
 from seqmel.nn.rhythm import Rhythm
-from seqmel.nn.segments import last_rows, merged_last_rows, segment_max, segment_sum
+from seqmel.nn.segments import (
+    decayed_count,
+    last_rows,
+    merged_last_rows,
+    segment_max,
+    segment_sum,
+)
 from seqmel.nn.sources import Kind, Presence, SourceKinds, slots_of_events
 from seqmel.nn.transitions import Transitions
 
@@ -199,8 +205,7 @@ class Recent(nn.Module):
         """Compute (B, output_size) from summaries of sequences with `count` (B, 1) events."""
         some = count.clamp(min=1)
         mean = summary["total"] / some
-        weight = torch.expm1(-some * _RATE) / math.expm1(-_RATE)  # the sum of q^0 ... q^(n - 1)
-        trend = summary["decayed"] / weight - mean
+        trend = summary["decayed"] / decayed_count(some, _RATE) - mean
         drift = (summary["placed"] - (some - 1) / 2 * summary["total"]) * 4 / some.square()
         parts = [summary["last"], trend, drift]
         if self.columns:

@@ -27,7 +27,7 @@ from seqmel.data.sequences.batch import NO_TIME, SequenceBatch
 from seqmel.data.vocabulary import TimeScale
 from seqmel.nn.events import gap_seconds, scaled_gaps
 from seqmel.nn.pooling import Summary
-from seqmel.nn.segments import merged_last_rows, segment_max, segment_sum
+from seqmel.nn.segments import decayed_count, last_rows, merged_last_rows, segment_max, segment_sum
 from seqmel.nn.sources import Kind, slots_of_events
 
 __all__ = ["GAP_STATISTICS", "HALF_LIVES", "LAST_GAPS", "NEVER", "Rhythm"]
@@ -94,18 +94,11 @@ class Rhythm(nn.Module):
             "mean": mean,
             "squares": segment_sum(away.square().unsqueeze(1), batch),
             "max": torch.where(number > 0, largest, _LEAST),
-            "last": self._last(gap, number, batch),
+            "last": last_rows(gap.unsqueeze(1), batch, LAST_GAPS),
             "decayed": sums[:, 3:],
             "span": sums[:, 2:3],
         }
         return found | {"ago": self._ago(batch)} if self.slots else found
-
-    def _last(self, gap: Tensor, number: Tensor, batch: SequenceBatch) -> Tensor:
-        """Return (B, LAST_GAPS), the last gap first. Only a first event has no gap."""
-        back = torch.arange(LAST_GAPS, device=batch.device)
-        rows = torch.where(back < number, batch.offsets[1:].unsqueeze(1) - 1 - back, batch.events)
-        padded = torch.cat([gap, gap.new_zeros(1)])
-        return padded.index_select(0, rows.flatten()).view(len(batch), LAST_GAPS)
 
     def _ago(self, batch: SequenceBatch) -> Tensor:
         """Return (B, slots), seconds from the last event of each value to the last; -1 is never."""
@@ -125,7 +118,7 @@ class Rhythm(nn.Module):
         """Compute (B, output_size) from summaries of sequences with `count` (B, 1) events."""
         number = summary["number"]
         some = number.clamp(min=1)
-        weights = [torch.expm1(-some * rate) / math.expm1(-rate) for rate in _RATES]
+        weights = [decayed_count(some, rate) for rate in _RATES]
         statistics = [
             summary["mean"],
             (summary["squares"] / some).sqrt(),

@@ -5,6 +5,7 @@ On a GPU they are embedding bags, which read the events of a sequence in order.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from seqmel.core.scatter import sum_rows
 from seqmel.data.sequences.batch import SequenceBatch
 
-__all__ = ["last_rows", "merged_last_rows", "segment_max", "segment_sum"]
+__all__ = ["decayed_count", "last_rows", "merged_last_rows", "segment_max", "segment_sum"]
 
 _MAX = 2  # the mode of torch.embedding_bag
 
@@ -35,6 +36,11 @@ def segment_max(values: Tensor, batch: SequenceBatch) -> Tensor:
         if values.device.type == "cpu"
         else _largest_and_places(values, batch)[0]
     )
+
+
+def decayed_count(number: Tensor, rate: float) -> Tensor:
+    """Return 1 + q + ... + q^(number - 1) with q = e^-rate: the weight of a decayed sum."""
+    return torch.expm1(-number * rate) / math.expm1(-rate)
 
 
 def last_rows(values: Tensor, batch: SequenceBatch, events: int) -> Tensor:
