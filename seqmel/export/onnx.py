@@ -8,8 +8,9 @@ Inputs, for the E events of B clients, client by client in time order:
     offsets               (B + 1,) int64; client b has the events offsets[b] : offsets[b + 1]
 
 Outputs: embedding (B, D) float. A fine-tuned model has one more output per target, under its name:
-(B, classes) float probabilities, or (B,) float for a quantity. The metadata of the file give the
-columns of the inputs, the classes of the probabilities, the version of seqmel and the fingerprint
+(B, classes) float probabilities, (B,) float for a quantity, or for the time to an event (B, bounds)
+float probabilities that it comes later than each bound. The metadata of the file give the columns
+of the inputs, the classes or bounds of the probabilities, the version of seqmel and the fingerprint
 of the model. A column or target with the name of another input or output gets a `_` after its name.
 The graph is written node by node rather than traced, so that it can be read beside the module that
 it mirrors. A test compares the two. Encoders none, gru and lstm can be exported.
@@ -35,7 +36,7 @@ from seqmel.core.units import DAY_US
 from seqmel.core.version import __version__
 from seqmel.data.kinds.number import KNOTS
 from seqmel.data.local_time import LocalTime
-from seqmel.data.tables.targets import LARGEST_LINK
+from seqmel.data.tables.targets import LARGEST_LINK, Target
 from seqmel.data.vocabulary import CLIP, NULL, UNSEEN, NumericScale, NumericScales
 from seqmel.export.graph import Clients, Graph
 from seqmel.export.poolings import pooled
@@ -68,8 +69,8 @@ def export_onnx(model: AnyModel, output: str | Path, *, overwrite: bool = False)
         overwrite: Replace existing output.
 
     Raises:
-        ModelError: The encoder or a pooling cannot be exported, the model predicts with facts or
-            the time to an event, or the package onnx is not installed.
+        ModelError: The encoder or a pooling cannot be exported, the model predicts with facts, or
+            the package onnx is not installed.
         OutputError: The output exists or cannot be written.
 
     Examples:
@@ -108,12 +109,6 @@ def build(model: TrainedModel) -> onnx.ModelProto:
             "An ONNX file holds models without facts about clients; this one was fine-tuned with "
             f"{shown(map(repr, model.facts.names))}. Export the model before fine-tuning."
         )
-    times = [target.name for target in model.targets if target.edges]
-    if times:
-        raise ModelError(
-            "An ONNX file holds heads for classes and quantities; this model predicts the time to "
-            f"an event: {shown(map(repr, times))}. Export the model before fine-tuning."
-        )
     schema = model.schema
     if schema.kinds:
         column, kind = next(iter(schema.kinds.items()))
@@ -150,7 +145,8 @@ def build(model: TrainedModel) -> onnx.ModelProto:
     for target, value in zip(model.targets, _heads(graph, model), strict=True):
         name = named[f"target {target.name}"]
         graph.op("Identity", value, out=name)
-        shape: list[str | int | None] = ["clients", target.size] if target.classes else ["clients"]
+        chances = target.classes or target.edges
+        shape: list[str | int | None] = ["clients", target.size] if chances else ["clients"]
         outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
     made = helper.make_model(
         helper.make_graph(graph.nodes, "seqmel", inputs, outputs, graph.constants),
@@ -171,6 +167,7 @@ def build(model: TrainedModel) -> onnx.ModelProto:
     }
     targets = [
         {"name": t.name, "output": named[f"target {t.name}"], "classes": t.classes}
+        | ({"edges": t.edges} if t.edges else {})
         for t in model.targets
     ]
     about = {
@@ -199,7 +196,7 @@ def _names(wanted: Sequence[str]) -> dict[str, str]:
 
 
 def _heads(g: Graph, model: TrainedModel) -> list[str]:
-    """Build the outputs of `Target`: (B, classes) probabilities or (B,) quantities."""
+    """Build the output of each target: (B, size) probabilities or (B,) quantities."""
     if model.heads is None:
         return []
     heads = model.heads
@@ -220,29 +217,29 @@ def _heads(g: Graph, model: TrainedModel) -> list[str]:
             g.const([begin + target.size], np.int64),
             g.const([1], np.int64),
         )
-        part = g.op("Slice", out, *bounds)
+        found.append(_predicted(g, target, g.op("Slice", out, *bounds)))
         begin += target.size
-        if target.classes:
-            found.append(
-                g.op("Softmax", g.op("Div", part, g.const(target.temperature, np.float32)), axis=1)
-            )
-        else:
-            scaled = g.op(
-                "Mul",
-                g.op("Squeeze", part, g.const([1], np.int64)),
-                g.const(target.scale, np.float32),
-            )
-            quantity = g.op("Add", scaled, g.const(target.center, np.float32))
-            if target.has_log_link:
-                out = g.op("Squeeze", part, g.const([1], np.int64))
-                log = g.op("Min", out, g.const(LARGEST_LINK, np.float32))
-                quantity = g.op("Mul", g.op("Exp", log), g.const(target.scale, np.float32))
-            elif target.log:
-                power = g.op("Exp", g.op("Max", quantity, g.const(0.0, np.float32)))
-                less = g.op("Sub", power, g.const(1.0, np.float32))
-                quantity = g.op("Mul", less, g.const(target.factor, np.float32))
-            found.append(quantity)
     return found
+
+
+def _predicted(g: Graph, target: Target, out: str) -> str:
+    """Build the predictions of `Target` from (B, size) outputs of its head."""
+    if target.classes:
+        return g.op("Softmax", g.op("Div", out, g.const(target.temperature, np.float32)), axis=1)
+    if target.edges:
+        hazards = g.op("CumSum", g.op("Softplus", out), g.const(1, np.int64))
+        return g.op("Exp", g.op("Neg", hazards))
+    number = g.op("Squeeze", out, g.const([1], np.int64))
+    if target.has_log_link:
+        log = g.op("Min", number, g.const(LARGEST_LINK, np.float32))
+        return g.op("Mul", g.op("Exp", log), g.const(target.scale, np.float32))
+    scaled = g.op("Mul", number, g.const(target.scale, np.float32))
+    quantity = g.op("Add", scaled, g.const(target.center, np.float32))
+    if not target.log:
+        return quantity
+    power = g.op("Exp", g.op("Max", quantity, g.const(0.0, np.float32)))
+    less = g.op("Sub", power, g.const(1.0, np.float32))
+    return g.op("Mul", less, g.const(target.factor, np.float32))
 
 
 class _Export:

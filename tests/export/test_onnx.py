@@ -152,6 +152,7 @@ def test_the_heads_of_a_fine_tuned_model_are_outputs_of_the_graph(tmp_path: Path
         Target(name="amount", center=50.0, scale=20.0),  # also a column of the events
         Target(name="spent", center=4.0, scale=0.5, log=True, factor=1.3),
         Target(name="visits", scale=3.0, loss="poisson"),
+        Target(name="churn", edges=(30.0, 60.0, 90.0)),
     )
     heads = Heads(bare.encoder.output_size, [target.size for target in targets])
     torch.nn.init.normal_(heads.linear.weight)
@@ -160,15 +161,18 @@ def test_the_heads_of_a_fine_tuned_model_are_outputs_of_the_graph(tmp_path: Path
     export_onnx(model, tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     order = list(dict.fromkeys(events["client_id"].to_pylist()))
-    names = ["gender", "amount_", "spent", "visits"]
-    gender, amount, spent, visits = session.run(names, inputs(events, order))
+    names = ["gender", "amount_", "spent", "visits", "churn"]
+    gender, amount, spent, visits, churn = session.run(names, inputs(events, order))
     expected = pa.concat_tables(predict(model, events))
     shares = np.stack([expected[f"gender={c}"].to_numpy() for c in "FMX"], axis=1)
     np.testing.assert_allclose(gender[:-1], shares, atol=1e-4)
     np.testing.assert_allclose(amount[:-1], expected["amount"].to_numpy(), rtol=1e-3, atol=1e-2)
     np.testing.assert_allclose(spent[:-1], expected["spent"].to_numpy(), rtol=1e-3, atol=1e-2)
     np.testing.assert_allclose(visits[:-1], expected["visits"].to_numpy(), rtol=1e-3, atol=1e-2)
+    later = np.stack([expected[f"churn>{edge}"].to_numpy() for edge in (30, 60, 90)], axis=1)
+    np.testing.assert_allclose(churn[:-1], later, atol=1e-4)
     about = session.get_modelmeta().custom_metadata_map
+    assert json.loads(about["seqmel.targets"])[-1]["edges"] == [30, 60, 90]
     assert json.loads(about["seqmel.targets"])[0] == {
         "name": "gender",
         "output": "gender",

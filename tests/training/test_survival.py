@@ -12,7 +12,7 @@ import torch
 from small import card_events
 
 import seqmel
-from seqmel.core.errors import ConfigError, InputError, ModelError, SchemaError
+from seqmel.core.errors import ConfigError, InputError, SchemaError
 from seqmel.data.tables.survival import observed_times, signed_times, time_edges
 from seqmel.data.tables.targets import Target
 from seqmel.training.finetuning.survival import (
@@ -234,9 +234,3 @@ def test_a_row_without_observed_is_refused(pretrained: seqmel.Model) -> None:
     lacking.loc[3, "churn_observed"] = None
     with pytest.raises(InputError, match=r"121 has a time in 'churn' and nothing in"):
         pretrained.finetune(EVENTS, lacking, target="churn", task="survival")
-
-
-def test_onnx_refuses_times(tuned: seqmel.Model, tmp_path: Path) -> None:
-    pytest.importorskip("onnx")
-    with pytest.raises(ModelError, match="predicts the time to an event: 'churn'"):
-        seqmel.export_onnx(tuned, tmp_path / "m.onnx")
