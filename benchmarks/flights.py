@@ -4,27 +4,32 @@
 
 Planes are the clients and flights the events. Airline and flight number are left out: they would
 tell the fleet. For the targets of what comes next, each history is cut at a random flight.
+OUT_FOLDER/flights.json has the rows of the table: it can replace research/data/flights.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from rows import mean_and_half, write_rows
 
 import seqmel
 from seqmel.config import Config
 from seqmel.data.fitting.timeline import open_and_infer
 from seqmel.data.tables.labels import read_labels
-from seqmel.evaluation.feature_sets import WITH_ORDER, aggregate_sets, standard_rows
+from seqmel.evaluation.feature_sets import AGGREGATES, WITH_ORDER, aggregate_sets, standard_rows
 
 _COLUMNS = ["origin", "dest", "dep_delay", "arr_delay", "air_time", "distance"]
 _FEWEST = 15
 _MOST = 60
 _LATE_MINUTES = 15
+AVERAGED = f"embeddings: linear, {WITH_ORDER}: averaged"
 
 
 def flights() -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -75,10 +80,20 @@ def cut(events: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def compare(
-    folder: Path, name: str, events: pd.DataFrame, labels: pd.DataFrame, targets: list[str],
-    trees: int, *, client: str,
-) -> None:  # fmt: skip
-    """Train, embed and score, and print the scores of each target."""
+    folder: Path,
+    name: str,
+    events: pd.DataFrame,
+    labels: pd.DataFrame,
+    targets: list[str],
+    trees: int,
+    *,
+    client: str,
+    without: Collection[str] = (),
+) -> Iterator[seqmel.Scores]:
+    """Train, embed and score; print and yield the scores of each target.
+
+    With `without`, a second model lacks these poolings; its vectors are called "without".
+    """
     path = folder / f"{name}.parquet"
     events.to_parquet(path, index=False)
     labels.to_parquet(folder / f"{name}-labels.parquet", index=False)
@@ -87,11 +102,29 @@ def compare(
     )
     sets = aggregate_sets(source, schema)
     sets["embeddings"] = seqmel.train(path, client=client, time="event_time").embed(path)
+    if without:
+        others = [pooling for pooling in Config().pooling if pooling not in without]
+        other = seqmel.train(path, client=client, time="event_time", pooling=others)
+        sets["without"] = other.embed(path)
     probes, averages = standard_rows(sets)
     for target in targets:
         y = read_labels(folder / f"{name}-labels.parquet", target, client=client)
         scores = seqmel.score(y, sets, probes=probes, averages=averages, trees=trees)
         print(name, scores, scores.difference("embeddings", WITH_ORDER), sep="\n", flush=True)
+        yield scores
+
+
+def row(scores: seqmel.Scores) -> dict[str, Any]:
+    """Return the row of a target, with the columns of research/data/flights.json."""
+    columns = {"aggregates": AGGREGATES, WITH_ORDER: WITH_ORDER, "embeddings": "embeddings"}
+    columns |= {"linear": "embeddings: linear", "averaged": AVERAGED}
+    return {
+        "clients": scores.clients,
+        "target": scores.target,
+        "metric": scores.primary,
+        **{name: round(scores.score(of).mean, 4) for name, of in columns.items()},
+        "difference": mean_and_half(scores.difference("embeddings", WITH_ORDER)),
+    }
 
 
 def main() -> None:
@@ -105,10 +138,14 @@ def main() -> None:
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
     events, planes = flights()
-    following = ["late_next", "log_hours", "next_dest", "same_origin"]
-    compare(given.output, "cut", *cut(events, given.seed), following, given.trees, client="plane")
-    facts = ["year", "airbus", "seats"]
-    compare(given.output, "planes", events, planes, facts, given.trees, client="plane")
+    facts = ["year", "seats", "airbus"]
+    of_planes = compare(given.output, "planes", events, planes, facts, given.trees, client="plane")
+    following = ["late_next", "next_dest", "log_hours", "same_origin"]
+    of_next = compare(
+        given.output, "cut", *cut(events, given.seed), following, given.trees, client="plane"
+    )
+    rows = [row(scores) for scores in (*of_planes, *of_next)]
+    write_rows(given.output / "flights.json", rows)
 
 
 if __name__ == "__main__":

@@ -1,34 +1,41 @@
 """When and what comes next: embeddings by default beside aggregates with order, on many sets.
 
     python benchmarks/next_events.py DATA_FOLDER -o OUT_FOLDER [--sets berka,nafld] [--clients 2000]
-    [--trees 100] [--seed 0]
+    [--trees 100] [--seed 0] [--without rhythm,known_numbers,last_ranks]
 
 The history of each client is cut at a random event. Targets are the hours until the next event and
 values of its columns: a category (its seven most frequent values, and "other") or a number. No
 default was chosen on these targets before the poolings `rhythm`, `known_numbers` and `last_ranks`,
-which were chosen on cards, berka, physionet2012 and nafld and confirmed on the others.
+which were chosen on cards, berka, physionet2012 and nafld and confirmed on the others. --without
+trains a second model per set without these poolings.
+
+OUT_FOLDER/next_events.json has the rows of the table: with --without, it can replace
+research/data/next_events.json.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from flights import compare
+from rows import mean_and_half, write_rows
 
 import seqmel
+from seqmel.evaluation.feature_sets import WITH_ORDER
 
 COLUMNS = {
     "cards": ["city", "channel", "amount"],
-    "berka": ["k_symbol", "amount", "balance"],
+    "berka": ["bank", "k_symbol", "amount", "balance"],
     "physionet2012": ["parameter", "value"],
     "nafld": ["kind", "value"],
-    "baseball": ["team", "gs", "innouts"],
+    "baseball": ["team", "bat_cs", "gs", "innouts"],
     "online_retail": ["unit_price", "amount"],
     "assist2009": ["skill"],
-    "eshop": ["price"],
+    "eshop": ["model", "price"],
     "bpic2013": ["group", "role"],
 }
 HOURS = "log_hours"
@@ -87,6 +94,23 @@ def cut(events: pd.DataFrame, columns: list[str], seed: int) -> tuple[pd.DataFra
     return events[kept], pd.DataFrame({n: np.asarray(column) for n, column in labels.items()})
 
 
+def row(data: str, scores: seqmel.Scores) -> dict[str, Any]:
+    """Return the row of a target, with the columns of research/data/next_events.json."""
+    vectors = {"without": "without", "with": "embeddings"}
+    return {
+        "data": data,
+        "target": scores.target,
+        "metric": scores.primary,
+        WITH_ORDER: round(scores.score(WITH_ORDER).mean, 4),
+        **{
+            name: [round(scores.score(of + end).mean, 4) for end in ("", ": linear")]
+            for name, of in vectors.items()
+            if of in scores.matched
+        },
+        "difference": mean_and_half(scores.difference("embeddings", WITH_ORDER)),
+    }
+
+
 def main() -> None:
     """Read the options and compare on each set."""
     parser = argparse.ArgumentParser(
@@ -98,14 +122,21 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=2_000)
     parser.add_argument("--trees", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--without", default="", help="poolings that a second model lacks")
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
+    rows = []
     for name in given.sets.split(","):
         events = load(given.data, name, given.clients)
         histories, labels = cut(events, COLUMNS[name], given.seed)
         known = labels.drop(columns="client_id").nunique()
         targets = list(known.index[known > 1])
-        compare(given.output, name, histories, labels, targets, given.trees, client="client_id")
+        found = compare(
+            given.output, name, histories, labels, targets, given.trees,
+            client="client_id", without=[p for p in given.without.split(",") if p],
+        )  # fmt: skip
+        rows += [row(name, scores) for scores in found]
+        write_rows(given.output / "next_events.json", rows)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Compare inferred column roles with roles assigned by hand, on real and derived tables.
 
-    python benchmarks/schema_inference.py [FOLDER]
+    python benchmarks/schema_inference.py [FOLDER] [ROWS_FILE]
 
 FOLDER holds a folder for each data set, each with events.parquet (or transactions.parquet); what is
 not there is passed over. Of each table one line: how many columns have the role that is right, how
-many numbers the category within which they are scaled, and what differs.
+many numbers the category within which they are scaled, and what differs. ROWS_FILE gets the same as
+JSON for research/data/schema_inference.json.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from rows import write_rows
 
 from seqmel.data.fitting.schema_inference import infer_schema
 from seqmel.data.schema import EventSchema, SchemaOptions
@@ -25,6 +28,7 @@ CODE = "a category"
 NUMBER = "a number"
 TEXT = "a text"
 OUT = "left out"
+NAMELESS = ", nameless"
 BASEBALL = (
     ("games gs innouts po a e dp bat_ab bat_r bat_h bat_hr bat_rbi bat_sb bat_cs bat_bb "
 "bat_so").split()
@@ -56,22 +60,31 @@ BY_HAND: dict[str, dict[str, str]] = {
 Table = tuple[str, pd.DataFrame, dict[str, str]]
 
 
-def main(folder: Path) -> None:
-    """Print a line a table, and the agreement of all."""
-    right = columns = 0
-    for name, events, expected in tables(folder):
+def main(folder: Path, rows_file: Path | None = None) -> None:
+    """Print a line per table, and the agreement of all."""
+    rows = []
+    for name, events, by_hand in tables(folder):
+        expected = by_hand
+        if name.endswith(NAMELESS):
+            events, expected = renamed(events, by_hand)
         options = SchemaOptions(client="client_id", time="event_time")
         found = roles(infer_schema(open_events(events), options), expected)
-        wrong = [
-            f"{c}: {found[c]}, by hand {role}" for c, role in expected.items() if found[c] != role
-        ]
-        right = right + len(expected) - len(wrong)
-        columns = columns + len(expected)
-        print(
-            f"{name:50s} {len(expected) - len(wrong):3d} of {len(expected):3d}  {'; '.join(wrong)}",
-            flush=True,
-        )
-    print(f"{'all':50s} {right:3d} of {columns:3d}")
+        wrong = {
+            named: found[c]
+            for named, (c, role) in zip(by_hand, expected.items(), strict=True)
+            if found[c] != role
+        }
+        rows.append({"table": name, "columns": len(expected), "other": wrong})
+        differ = [f"{c}: {role}, by hand {by_hand[c]}" for c, role in wrong.items()]
+        print(f"{name:50s} {_agreement(rows[-1:])}  {'; '.join(differ)}", flush=True)
+    print(f"{'all':50s} {_agreement(rows)}")
+    if rows_file is not None:
+        write_rows(rows_file, rows)
+
+
+def _agreement(rows: list[dict[str, Any]]) -> str:
+    columns = sum(row["columns"] for row in rows)
+    return f"{columns - sum(len(row['other']) for row in rows):3d} of {columns:3d}"
 
 
 def roles(schema: EventSchema, columns: dict[str, str]) -> dict[str, str]:
@@ -103,24 +116,19 @@ def tables(folder: Path) -> Iterator[Table]:
             continue
         events = pd.read_parquet(path).head(ROWS)
         yield name, events, by_hand
-        table = (f"{name}, nameless", events, by_hand)
-        yield renamed(table)
-        yield renamed(as_codes((f"{name}, texts as shuffled codes, nameless", events, by_hand)))
+        yield f"{name}{NAMELESS}", events, by_hand
+        yield as_codes((f"{name}, texts as shuffled codes{NAMELESS}", events, by_hand))
         if any(role not in (CODE, TEXT, OUT) for role in by_hand.values()):
-            yield renamed(as_whole_numbers((f"{name}, whole numbers, nameless", events, by_hand)))
+            yield as_whole_numbers((f"{name}, whole numbers{NAMELESS}", events, by_hand))
         if len(events.columns) < 6:
-            yield renamed(with_noise((f"{name}, 60 columns of noise, nameless", events, by_hand)))
+            yield with_noise((f"{name}, 60 columns of noise{NAMELESS}", events, by_hand))
 
 
-def renamed(table: Table) -> Table:
-    """Columns called c1 to cn."""
-    name, events, by_hand = table
+def renamed(events: pd.DataFrame, by_hand: dict[str, str]) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Return columns called c1 to cn."""
     names = {c: f"c{i}" for i, c in enumerate(by_hand, 1)}
-    return (
-        name,
-        events.rename(columns=names),
-        {names[c]: names.get(role, role) for c, role in by_hand.items()},
-    )
+    roles = {names[c]: names.get(role, role) for c, role in by_hand.items()}
+    return events.rename(columns=names), roles
 
 
 def as_codes(table: Table) -> Table:
@@ -168,4 +176,4 @@ def with_noise(table: Table) -> Table:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "../shared/data"))
+    main(*map(Path, sys.argv[1:] or ["../shared/data"]))

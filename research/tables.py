@@ -11,7 +11,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -38,6 +40,16 @@ SHOWN = [
     ("bpic2013", "log_hours_to_next, R2"),
 ]
 """What the README shows of the targets."""
+FLIGHTS = {
+    "year": "year built",
+    "airbus": "Airbus",
+    "late_next": "late next",
+    "next_dest": "next destination of 9",
+    "log_hours": "log hours to next",
+    "same_origin": "same airport as before",
+}
+CHOSEN = ("cards", "berka", "physionet2012", "nafld")
+"""The sets that the poolings of what comes next were chosen on."""
 Rows = list[list[str]]
 
 
@@ -54,10 +66,19 @@ def number(value: float, *, signed: bool = False) -> str:
     return ".000" if text in ("-.000", "+.000") else text
 
 
+def interval(of: list[float] | None, *, signed: bool = False) -> str:
+    """Return a mean and half of its 95 % interval; nothing where there is none."""
+    return "" if of is None else f"{number(of[0], signed=signed)} ± {number(of[1])}"
+
+
+def named(row: dict[str, Any], names: dict[str, str] | None = None) -> str:
+    """Return the target of a row, by these names, and its metric."""
+    return f"{(names or {}).get(row['target'], row['target'])}, {METRICS[row['metric']]}"
+
+
 def difference(table: pd.DataFrame, better: str) -> str:
     """Return the mean difference to the aggregates with order, with its 95 % interval."""
-    mean, half = _difference(table, better)
-    return f"{number(mean, signed=True)} ± {number(half)}"
+    return interval(list(_difference(table, better)), signed=True)
 
 
 def _difference(table: pd.DataFrame, better: str) -> tuple[float, float]:
@@ -104,6 +125,89 @@ def two_seeds() -> Rows:
         gains = [difference(table, ALONE), difference(table, AVERAGED)]
         rows.append([data, target, *shown, *gains])
     return _once(rows)
+
+
+def all_clients() -> Rows:
+    rows: Rows = [["set", "clients", "target, metric", "aggregates", ORDER, ALONE, "linear"]]
+    for r in measured("all_clients"):
+        means = [number(r[name]) for name in ("aggregates", ORDER, ALONE, "linear")]
+        means[2] += f" ± {number(r['half'])}"
+        rows.append([r["data"], f"{r['clients']:,}", named(r), *means])
+    return _once(rows, columns=2)
+
+
+def flights() -> Rows:
+    rows: Rows = [["planes", "target, metric", "aggregates", ORDER, ALONE, "linear", "averaged"]]
+    rows[0].append("difference")
+    for r in measured("flights"):
+        shown = _best_in_bold([r[name] for name in ("aggregates", ORDER, ALONE, "linear")])
+        cells = [*shown, number(r["averaged"]), interval(r["difference"], signed=True)]
+        rows.append([f"{r['clients']:,}", named(r, FLIGHTS), *cells])
+    return _once(rows)
+
+
+def sketch() -> Rows:
+    """Return a row per set, its targets beside each other."""
+    rows: Rows = [["target", "sketch", "`AggregateFeatures`"]]
+    for data, found in groupby(measured("sketch"), lambda row: row["data"]):
+        of_set = list(found)
+        cells = [", ".join(number(row[name]) for row in of_set) for name in ("sketch", ORDER)]
+        rows.append([f"{data} {', '.join(row['target'] for row in of_set)}", *cells])
+    return rows
+
+
+def few_labels() -> Rows:
+    rows: Rows = [["set", "target, metric", "labels", ORDER, ALONE]]
+    for r in measured("few_labels"):
+        shown = _best_in_bold([*r[ORDER], *r[ALONE]])
+        half = len(shown) // 2
+        cells = [", ".join(part) for part in (shown[:half], shown[half:])]
+        data = "cards (generated)" if r["data"] == "cards" else r["data"]
+        target = named(r) + (" (LightGBM alone)" if half == 1 else "")
+        rows.append([data, target, f"{r['labels']:,}", *cells])
+    return _once(rows, columns=2)
+
+
+def schema_inference() -> Rows:
+    """Return a row per set: the tables made of it together, and columns with another role."""
+    rows: Rows = [["set", "tables", "right", "other roles"]]
+    found = measured("schema_inference")
+    for data, of_set in groupby(found, lambda row: row["table"].split(",")[0]):
+        tables = list(of_set)
+        other = Counter(f"`{c}` {role}" for row in tables for c, role in row["other"].items())
+        names = "; ".join(f"{what} ({count} of {len(tables)})" for what, count in other.items())
+        rows.append([data, str(len(tables)), _right(tables), names])
+    return [*rows, ["all", str(len(found)), _right(found), ""]]
+
+
+def _right(tables: list[dict[str, Any]]) -> str:
+    columns = sum(row["columns"] for row in tables)
+    return f"{columns - sum(len(row['other']) for row in tables)} of {columns}"
+
+
+def next_events(*, chosen: bool) -> Rows:
+    rows: Rows = [["set", "next, metric", ORDER, "without", "with", "with, less aggregates"]]
+    for r in measured("next_events"):
+        if (r["data"] in CHOSEN) == chosen:
+            without, with_ = (", ".join(map(number, r[name])) for name in ("without", "with"))
+            cells = [number(r[ORDER]), without, with_, interval(r["difference"], signed=True)]
+            rows.append([r["data"], named(r, {"log_hours": "hours until it"}), *cells])
+    return _once(rows)
+
+
+def text_columns() -> Rows:
+    models = "LightGBM", "linear"
+    rows: Rows = [["product as", *(h for m in models for h in (m, "difference")), "recall@1"]]
+    found = measured("columns")
+    recalls = _best_in_bold([row["recall@1"] for row in found])
+    for row, recall in zip(found, recalls, strict=True):
+        cells = [
+            cell
+            for m in models
+            for cell in (interval(row[m]), interval(row[f"{m} difference"], signed=True))
+        ]
+        rows.append([row["columns"], *cells, recall])
+    return rows
 
 
 def quality() -> Rows:
@@ -153,6 +257,14 @@ def online() -> Rows:
     ]
 
 
+def limits() -> Rows:
+    rows: Rows = [["stage", "limit", "share of it reached"]]
+    for stage in measured("speed")["limits"]:
+        reached = "" if stage["reached"] is None else f"{stage['reached']} %"
+        rows.append([stage["stage"], stage["limit"], reached])
+    return rows
+
+
 def kills() -> Rows:
     rows: Rows = [["what", "tried", "ended as it should", "did not"]]
     for trial in measured("reliability"):
@@ -162,6 +274,14 @@ def kills() -> Rows:
 
 TABLES: dict[str, Callable[[], Rows]] = {
     "quality": quality,
+    "all clients": all_clients,
+    "flights": flights,
+    "sketch": sketch,
+    "few labels": few_labels,
+    "schema inference": schema_inference,
+    "next events, chosen on": lambda: next_events(chosen=True),
+    "next events, confirmed on": lambda: next_events(chosen=False),
+    "text": text_columns,
     "battery of sets to choose by": lambda: battery("choose"),
     "battery of sets to confirm": lambda: battery("confirm"),
     "two seeds": two_seeds,
@@ -169,6 +289,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "speed in short": speed_in_short,
     "scaling": scaling,
     "online": online,
+    "limits": limits,
     "reliability": kills,
 }
 
@@ -178,11 +299,13 @@ def _best_in_bold(values: list[float]) -> list[str]:
     return [f"**{number(v)}**" if round(v, 3) == best else number(v) for v in values]
 
 
-def _once(rows: Rows) -> Rows:
-    """Name each set in its first row alone."""
-    before = ""
+def _once(rows: Rows, columns: int = 1) -> Rows:
+    """Blank the first columns of a row where all of them are those of the row above."""
+    before: list[str] = []
     for row in rows[1:]:
-        row[0], before = ("" if row[0] == before else row[0]), row[0]
+        same, before = row[:columns] == before, row[:columns]
+        if same:
+            row[:columns] = [""] * columns
     return rows
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from in_process import Done, InProcess
+
+import seqmel
+from seqmel.evaluation.feature_sets import standard_rows
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -165,6 +171,30 @@ def test_reading_csv_is_measured_each_way(script: Script) -> None:
 "rows"), "seqmel", "seqmel, types by a look at all rows", "EventSequences.read",
     ]  # fmt: skip
     assert all(float(row.split(" | ")[1].split()[0]) > 0 for row in rows)
+
+
+def test_rows_of_what_comes_next_have_the_columns_of_the_files_that_they_replace(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    flights, next_events, rows = map(importlib.import_module, ("flights", "next_events", "rows"))
+    draw = np.random.default_rng(0)
+    y = pd.Series(np.arange(60) % 2, index=pd.Index(range(60), name="client"), name="late_next")
+    names = ("aggregates", "aggregates with order", "embeddings", "without")
+    sets = {name: pd.DataFrame({"x": draw.normal(size=60) + y}, index=y.index) for name in names}
+    probes, averages = standard_rows(sets)
+    scores = seqmel.score(y, sets, probes=probes, averages=averages, folds=2, trees=2)
+    found = {"flights": flights.row(scores), "next_events": next_events.row("cards", scores)}
+    for name, row in found.items():
+        held = json.loads((BENCHMARKS.parent / f"research/data/{name}.json").read_text())
+        rows.write_rows(tmp_path / name, [row])
+        (written,) = json.loads((tmp_path / name).read_text())
+        assert list(written) == list(held[0])
+    mean = np.subtract(scores.score("embeddings").folds, scores.score(names[1]).folds).mean()
+    assert found["flights"]["difference"][0] == pytest.approx(mean, abs=1e-4)
+    assert found["next_events"]["with"][1] == pytest.approx(
+        scores.score("embeddings: linear").mean, abs=1e-4
+    )
 
 
 def test_the_shifted_start_is_measured_for_every_target_and_kind_of_features(
