@@ -143,10 +143,16 @@ def with_own_defaults(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        if _has_own_defaults():
+            return function(*args, **kwargs)
         with _own_defaults():
             return function(*args, **kwargs)
 
     return run
+
+
+def _has_own_defaults() -> bool:
+    return torch.get_default_dtype() is torch.float32 and torch.get_default_device().type == "cpu"
 
 
 @contextlib.contextmanager

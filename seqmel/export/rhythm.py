@@ -158,7 +158,7 @@ def last_ranks(g: Graph, of: Clients, module: LastRanks, codes: Mapping[str, str
         codes: Column -> the name of (E,) int64 codes.
     """
     ranks = []
-    for name, scale in module.scales.items():
+    for name, scale in zip(module.columns, module.scales.tolist(), strict=False):
         log = _log1p(g, g.cast(codes[name], np.float32))
         ranks.append(g.unsqueeze(g.op("Mul", log, g.const(scale, np.float32)), 1))
     beside = g.op("Concat", *ranks, axis=1)

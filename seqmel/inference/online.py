@@ -8,8 +8,9 @@ and runs the same network. Its vectors are those of `embed` up to rounding (1e-5
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from seqmel.core.device import with_own_defaults
 from seqmel.core.errors import InputError, ModelError, did_you_mean, shown
 from seqmel.data.encoding.event_encoding import encode
 from seqmel.data.encoding.value_encoding import EncodedValues, NotPlainError, ValueEncoding
-from seqmel.data.sequences.batch import NO_TIME, SequenceBatch
+from seqmel.data.sequences.batch import NO_TIME, OneSequence, SequenceBatch
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sources.arrow_tables import arrow_table
 from seqmel.inference.embed import finite, open_events_for
@@ -31,9 +32,10 @@ from seqmel.inference.predict import check_facts, heads_of, predict_outputs
 from seqmel.inference.unseen import FEWEST_EVENTS, UnseenColumns
 from seqmel.inference.update import read_states
 from seqmel.model import AnyModel, as_model
+from seqmel.nn.components import PrincipalComponents
 from seqmel.nn.encoders.recurrent import Recurrent
 from seqmel.nn.pooling import Summary
-from seqmel.nn.products import pack_linear_layers
+from seqmel.nn.products import Linear
 
 __all__ = ["ClientState", "Scorer"]
 
@@ -99,9 +101,11 @@ class Scorer:
     def __init__(self, model: AnyModel) -> None:
         self._model = as_model(model)
         self._encoder = copy.deepcopy(self._model.encoder).cpu().eval()
-        pack_linear_layers(self._encoder)
-        if isinstance(self._encoder.sequence, Recurrent):
-            self._encoder.sequence.own_for_one = True
+        for part in self._encoder.modules():
+            if isinstance(part, (Linear, Recurrent)):
+                part.for_few = True
+            elif isinstance(part, PrincipalComponents):
+                part.double()  # which it does at each call otherwise
         self._heads = copy.deepcopy(self._model.heads)
         self._values = ValueEncoding(self._model.schema, self._model.vocabulary)
         self._fingerprint = self._model.fingerprint()
@@ -213,9 +217,7 @@ class Scorer:
                     "The new events begin before the last event of the client's state. Give "
                     "all events of the client, without a state."
                 )
-        given = SequenceBatch(
-            batch.columns, batch.time, batch.offsets, batch.lengths, torch.tensor([before])
-        )
+        given = replace(batch, previous_time=torch.tensor([before]))
         summary = self._encoder.advance(given, old.summary if old is not None else None)
         times = encoded.time
         first, last = (int(times[0]), int(times[-1])) if len(times) else (None, None)
@@ -392,16 +394,15 @@ def _is_nothing(events: Any) -> bool:
 
 def _batch(clients: Sequence[EncodedValues], max_events: int | None = None) -> SequenceBatch:
     """Concatenate the last `max_events` events of each client."""
-    parts = [slice(0 if max_events is None else max(0, len(x.time) - max_events), None)
-             for x in clients]  # fmt: skip
-    time = np.concatenate([x.time[part] for x, part in zip(clients, parts, strict=True)])
-    columns = {
-        name: torch.from_numpy(
-            np.concatenate([x.columns[name][part] for x, part in zip(clients, parts, strict=True)])
-        )
-        for name in clients[0].columns
-    }
-    lengths = torch.tensor([len(x.time[part]) for x, part in zip(clients, parts, strict=True)])
-    offsets = torch.zeros(len(clients) + 1, dtype=torch.int64)
-    torch.cumsum(lengths, 0, out=offsets[1:])
-    return SequenceBatch(columns, torch.from_numpy(time), offsets, lengths)
+    begins = [0 if max_events is None else max(0, len(x.time) - max_events) for x in clients]
+    lengths = [len(x.time) - begin for x, begin in zip(clients, begins, strict=True)]
+
+    def of_all(values: list[npt.NDArray[Any]]) -> Tensor:
+        kept = [part[begin:] for part, begin in zip(values, begins, strict=True)]
+        return torch.from_numpy(kept[0] if len(kept) == 1 else np.concatenate(kept))
+
+    time = of_all([x.time for x in clients])
+    columns = {name: of_all([x.columns[name] for x in clients]) for name in clients[0].columns}
+    offsets = torch.tensor([0, *itertools.accumulate(lengths)])
+    kind = OneSequence if len(clients) == 1 and len(time) else SequenceBatch
+    return kind(columns, time, offsets, torch.tensor(lengths))

@@ -18,7 +18,7 @@ from seqmel.core.errors import ConfigError, shown
 from seqmel.core.scatter import sum_rows
 from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.vocabulary import UNSEEN, Vocabulary
-from seqmel.nn.sources import Kind, SourceKinds, slots_of_events
+from seqmel.nn.sources import Kind, SourceKinds, cells_of_events
 
 __all__ = ["ByCategory", "category_slots", "column_to_pool_by", "slots_of"]
 
@@ -151,8 +151,7 @@ class ByCategory(nn.Module):
 
     def summarise(self, states: Tensor, batch: SequenceBatch) -> Tensor:
         """Return (B, slots * (size + 1)) float32: sums and event count per category."""
-        slot = slots_of_events(batch, self.column, self.slots)
-        place = batch.sequence_index * self.slots + slot
+        place = cells_of_events(batch, self.column, self.slots)
         inner = self.inner(states).float()
         terms = torch.cat([inner, inner.new_ones(len(inner), 1)], dim=1)
         return sum_rows(terms, place, len(batch) * self.slots).view(len(batch), self.output_size)

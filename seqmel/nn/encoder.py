@@ -226,9 +226,7 @@ class SequenceEncoder(nn.Module):
         vectors = self._compressed(vectors)
         if self.recent is not None:
             vectors = torch.cat([vectors, self.recent(batch).to(vectors.dtype)], dim=1)
-        return self._beside_profile(
-            vectors, batch.offsets.diff(), *first_and_last(batch), batch.now
-        )
+        return self._beside_profile(vectors, batch.counts, *first_and_last(batch), batch.now)
 
     def without_categories(self, vectors: Tensor) -> Tensor:
         """Return the columns of (B, pooled_size) that `components` are fitted to."""

@@ -14,15 +14,25 @@ from torch.nn import functional as F
 from seqmel.core.scatter import sort_by_index, take_rows
 from seqmel.core.units import DAY_US
 from seqmel.data.cycles import CYCLES, cycles_of
-from seqmel.data.kinds.base import RowSums
+from seqmel.data.kinds.base import ColumnKind, RowSums
 from seqmel.data.local_time import LocalTime
 from seqmel.data.sequences.batch import NO_TIME, SequenceBatch
 from seqmel.data.vocabulary import UNSEEN, TimeScale, Vocabulary
 from seqmel.nn.products import Linear
 from seqmel.nn.sources import Presence, SourceGaps
 
-__all__ = ["EventEncoder", "TimeFeatures", "gap_seconds", "scaled_gaps", "weighted_rows"]
+__all__ = [
+    "GAP_CLIP",
+    "EventEncoder",
+    "TimeFeatures",
+    "clipped_gaps",
+    "gap_seconds",
+    "scaled_gaps",
+    "weighted_rows",
+]
 
+GAP_CLIP = 5.0
+"""Scaled gaps lie in [-GAP_CLIP, GAP_CLIP]."""
 _SECOND_US = 1_000_000
 _YEAR = next(i for i, cycle in enumerate(CYCLES) if cycle.name == "year")
 
@@ -58,6 +68,15 @@ class _WeightedRows(torch.autograd.Function):
 
 def gap_seconds(batch: SequenceBatch) -> Tensor:
     """Return (E,) float64 seconds since the previous event. Zero for a first event."""
+    return batch.once("gap_seconds", lambda: _gap_seconds(batch))
+
+
+def _gap_seconds(batch: SequenceBatch) -> Tensor:
+    if batch.is_one:
+        before = batch.time[:1]
+        if batch.previous_time is not None:
+            before = torch.where(batch.previous_time == NO_TIME, before, batch.previous_time)
+        return torch.cat([before, batch.time]).diff() / _SECOND_US
     gaps = torch.cat([batch.time[:1], batch.time]).diff()
     if batch.previous_time is None:
         gaps = gaps.index_fill(0, batch.first_events, 0)
@@ -71,6 +90,14 @@ def gap_seconds(batch: SequenceBatch) -> Tensor:
 def scaled_gaps(seconds: Tensor, scale: TimeScale) -> Tensor:
     """Logarithm of gaps (E,) in seconds, on its robust scale: (E,) float32."""
     return (torch.log1p(seconds.float()) - scale.gap_center) / scale.gap_scale
+
+
+def clipped_gaps(batch: SequenceBatch, scale: TimeScale) -> Tensor:
+    """Return (E,) float32, the scaled gap before each event, clipped at `GAP_CLIP`."""
+    return batch.once(
+        ("clipped_gaps", scale.gap_center, scale.gap_scale),
+        lambda: scaled_gaps(gap_seconds(batch), scale).clamp(-GAP_CLIP, GAP_CLIP),
+    )
 
 
 class TimeFeatures(nn.Module):
@@ -112,7 +139,7 @@ class TimeFeatures(nn.Module):
     def forward(self, batch: SequenceBatch) -> Tensor:
         """Compute the features of the time of each event: (E, output_size)."""
         seconds = gap_seconds(batch)
-        gap = scaled_gaps(seconds, self.scale)
+        gap = clipped_gaps(batch, self.scale)
         clock = (
             batch.time.unsqueeze(1)
             if batch.clock is None
@@ -123,7 +150,7 @@ class TimeFeatures(nn.Module):
         turns = (clock % self.periods_us).double().div(self.periods_us).float() * (2 * math.pi)
         angles = turns.index_select(1, self.cycle) * self.harmonic
         waves = torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)
-        parts = [torch.stack([gap.clamp(-5, 5), (seconds == 0).float()], dim=1), waves]
+        parts = [torch.stack([gap, (seconds == 0).float()], dim=1), waves]
         if len(self.holidays):
             year = batch.time if batch.clock is None else batch.clock[:, _YEAR]
             parts.append(self._near_holidays(year if local is None else year + local))
@@ -140,10 +167,6 @@ class TimeFeatures(nn.Module):
         near = [torch.where(after <= last, 1 / (1 + ahead.abs().float()), 0.0),
                 torch.where(upto >= 0, 1 / (1 + since.abs().float()), 0.0)]  # fmt: skip
         return torch.stack([(upto >= after).float(), *near], dim=1)
-
-    def gap(self, batch: SequenceBatch) -> Tensor:
-        """Compute the scaled logarithm of the gap before each event: (E,)."""
-        return scaled_gaps(gap_seconds(batch), self.scale).clamp(-5, 5)
 
 
 class EventEncoder(nn.Module):
@@ -251,7 +274,7 @@ class EventEncoder(nn.Module):
         present = self.presence(batch) if self.wide else None
         for kind, names in self.wide.items():
             columns = [batch.columns[name] for name in names]
-            layout = dict(self.layouts[kind.role].named_buffers())
+            layout = self._layout(kind)
             sums = kind.embed_wide(columns, layout, self.table.dtype)
             for name, found in zip(names, sums, strict=True):
                 vectors = self._summed(found)
@@ -277,7 +300,7 @@ class EventEncoder(nn.Module):
         found = []
         for kind, names in self.kinds.items():
             columns = [batch.columns[name] for name in names]
-            layout = dict(self.layouts[kind.role].named_buffers())
+            layout = self._layout(kind)
             rows, weights = kind.embed(columns, codes, layout, self.table.dtype)
             if present is not None:
                 there = present[:, [self.place[name] for name in names]]
@@ -290,7 +313,12 @@ class EventEncoder(nn.Module):
         """Return (E, K) int64, the codes of all categories."""
         if not self.names:
             return batch.time.new_zeros(batch.events, 0)
-        return torch.stack([batch.columns[name] for name in self.names], dim=1).long()
+        return batch.codes(self.names)
+
+    def _layout(self, kind: ColumnKind[Any]) -> Mapping[str, Tensor]:
+        layout = self.layouts[kind.role]
+        assert isinstance(layout, _Buffers), "so it was built"
+        return layout.tensors()
 
     def _drop_categories(self, codes: Tensor) -> Tensor:
         if not self.training or not self.category_dropout:
@@ -306,3 +334,8 @@ class _Buffers(nn.Module):
         super().__init__()
         for name, values in tensors.items():
             self.register_buffer(name, values, persistent=False)
+        self.names = tuple(tensors)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors by name."""
+        return {name: self.get_buffer(name) for name in self.names}

@@ -45,18 +45,19 @@ class KnownNumbers(nn.Module):
 
     def summarise(self, batch: SequenceBatch) -> Summary:
         """Summarise each sequence, (B, columns) float32 each: number, last and decayed sum."""
-        if not batch.events:
-            nothing = torch.zeros(len(batch), len(self.columns), device=batch.device)
-            return dict.fromkeys(("number", "last", "decayed"), nothing)
-        values = torch.stack([batch.columns[name].float() for name in self.columns], dim=1)
+        values = batch.stacked(self.columns)
         known = (~values.isnan()).float()
         values = values.nan_to_num(0.0)
         number = segment_sum(known, batch)
         # Known values up to each event, counted over the whole batch, less those before it.
         passed = known.double().cumsum(0)
-        before = torch.cat([passed.new_zeros(1, len(self.columns)), passed])
-        before = before.index_select(0, batch.offsets[:-1]).index_select(0, batch.sequence_index)
-        later = number.index_select(0, batch.sequence_index) - (passed - before).float()
+        if batch.is_one:
+            later = number - passed.float()
+        else:
+            before = torch.cat([passed.new_zeros(1, len(self.columns)), passed])
+            before = before.index_select(0, batch.offsets[:-1])
+            before = before.index_select(0, batch.sequence_index)
+            later = number.index_select(0, batch.sequence_index) - (passed - before).float()
         return {
             "number": number,
             "last": segment_sum(values * (later == 0), batch),

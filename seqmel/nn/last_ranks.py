@@ -33,14 +33,17 @@ class LastRanks(nn.Module):
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         super().__init__()
-        columns = list(vocabulary.categorical.items())[:COLUMNS]
-        self.scales = {name: 1 / math.log(max(codes.size, 2)) for name, codes in columns}
-        self.output_size = EVENTS * len(self.scales)
+        sizes = {name: codes.size for name, codes in vocabulary.categorical.items()}
+        self.columns = tuple(sizes)[:COLUMNS]
+        scales = [1 / math.log(max(sizes[name], 2)) for name in self.columns]
+        self.output_size = EVENTS * len(self.columns)
+        self.scales: Tensor  # (output_size,)
+        self.register_buffer("scales", torch.tensor(EVENTS * scales), persistent=False)
 
     def summarise(self, batch: SequenceBatch) -> Summary:
         """Summarise each sequence: (B, EVENTS * columns) float32, zeros for missing events."""
-        ranks = [batch.columns[name].float().log1p() * s for name, s in self.scales.items()]
-        return {"last": last_rows(torch.stack(ranks, dim=1), batch, EVENTS)}
+        last = last_rows(batch.stacked(self.columns), batch, EVENTS)
+        return {"last": last.float().log1p() * self.scales}
 
     def read(self, summary: Summary, count: Tensor) -> Tensor:  # noqa: ARG002 as all parts
         """Return (B, output_size) from a summary."""

@@ -8,13 +8,15 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from seqmel.core.scatter import take_rows
 from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.nn.by_category import ByCategory
-from seqmel.nn.segments import segment_max, segment_sum
+from seqmel.nn.segments import final_rows, segment_max, segment_sum
 
-__all__ = ["POOLINGS", "Pooling", "Summary", "in_blocks", "side_by_side"]
+__all__ = ["POOLINGS", "Pooling", "Summary", "in_blocks", "joined", "side_by_side"]
 
+
+Summary: TypeAlias = dict[str, Tensor]
+"""The state of B sequences: `count` (B, 1), and what each pooling needs, each (B, ...)."""
 
 _BLOCK_NUMBERS = 2**20  # 4 MB of states, and a few times that for intermediate results
 
@@ -24,6 +26,9 @@ def in_blocks(
 ) -> Iterator[tuple[Tensor, SequenceBatch]]:
     """Yield neighbouring sequences and their states, about `_BLOCK_NUMBERS` numbers at a time."""
     most = max(1, _BLOCK_NUMBERS // sum(part.shape[1] for part in states))
+    if batch.events <= most:
+        yield side_by_side(states), batch
+        return
     ends = batch.lengths.cumsum(0)
     begin = 0
     while begin < len(batch):
@@ -39,6 +44,13 @@ def in_blocks(
         begin = end
 
 
+def joined(found: Sequence[Summary]) -> Summary:
+    """Return the summary of all sequences, given those of neighbouring blocks of them."""
+    if len(found) == 1:
+        return found[0]
+    return {name: torch.cat([summary[name] for summary in found]) for name in found[0]}
+
+
 def side_by_side(parts: Sequence[Tensor]) -> Tensor:
     """Concatenate several (E, H_i) to (E, H)."""
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=1)
@@ -46,9 +58,6 @@ def side_by_side(parts: Sequence[Tensor]) -> Tensor:
 
 POOLINGS = ("last", "mean", "max", "std", "log_sum", "attention", "category_mean")
 """Names of the ways to pool states; those of `seqmel.nn.recent` see the events themselves."""
-
-Summary: TypeAlias = dict[str, Tensor]
-"""The state of B sequences: `count` (B, 1), and what each pooling needs, each (B, ...)."""
 
 
 class Pooling(nn.Module):
@@ -98,23 +107,23 @@ class Pooling(nn.Module):
         parts = [states] if isinstance(states, Tensor) else states
         if batch.device.type != "cpu" or torch.is_grad_enabled() or not batch.events:
             return self._summarise(side_by_side(parts), batch)
-        found = [self._summarise(some, extent) for some, extent in in_blocks(parts, batch)]
-        return {name: torch.cat([summary[name] for summary in found]) for name in found[0]}
+        return joined([self._summarise(some, extent) for some, extent in in_blocks(parts, batch)])
 
     def _summarise(self, states: Tensor, batch: SequenceBatch) -> Summary:
         states = states.float()
-        count = batch.offsets.diff().unsqueeze(1).float()
+        count = batch.counts.unsqueeze(1).float()
         summary = {"count": count}
         if not {"mean", "std", "log_sum"}.isdisjoint(self.names):
             summary["mean"] = segment_sum(states, batch) / count.clamp(min=1)
         if "std" in self.names:
             # squares are least about the mean: no gradient goes through it
-            away = states - summary["mean"].detach().index_select(0, batch.sequence_index)
+            mean = summary["mean"].detach()
+            away = states - (mean if batch.is_one else mean.index_select(0, batch.sequence_index))
             summary["squares"] = segment_sum(away * away, batch)
         if "max" in self.names:
             summary["max"] = segment_max(states, batch)
         if "last" in self.names:
-            summary["last"] = _last(states, batch)
+            summary["last"] = final_rows(states, batch)
         if self.by_category is not None:
             summary["kinds"] = self.by_category.summarise(states, batch)
         if self.scores is not None:
@@ -194,10 +203,3 @@ class Pooling(nn.Module):
             "attended": earlier["attended"] * fade.repeat_interleave(width, dim=1)
             + later["attended"] * rise.repeat_interleave(width, dim=1),
         }
-
-
-def _last(states: Tensor, batch: SequenceBatch) -> Tensor:
-    if batch.events == 0:
-        return states.new_zeros(len(batch), states.shape[1])
-    last = take_rows(states, (batch.offsets[1:] - 1).clamp(min=0))
-    return torch.where((batch.offsets.diff() > 0).unsqueeze(1), last, 0.0)

@@ -17,7 +17,6 @@ __all__ = [
     "Linear",
     "Product",
     "add_product",
-    "pack_linear_layers",
     "product_dtype",
     "uses_onednn",
 ]
@@ -146,20 +145,17 @@ class Linear(nn.Linear):
     """torch.nn.Linear. Without gradients on the CPU it runs in blocks, by the faster library.
 
     Attributes:
-        packed: the weights as the library wants them, if they were packed once and for all.
+        for_few: Whether it is for so few rows that blocks take longer. Results then differ in the
+            last bits.
     """
 
-    packed: Tensor | None = None
+    for_few = False
 
     def forward(self, rows: Tensor) -> Tensor:
         """Map (R, K) rows to (R, N)."""
         if not self._runs_in_blocks(rows):
             return super().forward(rows)
-        weights = (
-            torch.ops.mkldnn._reorder_linear_weight(self.weight)
-            if self.packed is None
-            else self.packed
-        )
+        weights = torch.ops.mkldnn._reorder_linear_weight(self.weight)
         factor = Factor(min(len(rows), _BLOCK_ROWS), self.in_features, None, rows.dtype)
         out = rows.new_empty(len(rows), self.out_features)
         for part, result in zip(rows.split(_BLOCK_ROWS), out.split(_BLOCK_ROWS), strict=True):
@@ -168,21 +164,11 @@ class Linear(nn.Linear):
         return out
 
     def _runs_in_blocks(self, rows: Tensor) -> bool:
+        if self.for_few:
+            return False
         plain = rows.device.type == "cpu" and rows.dtype == self.weight.dtype == torch.float32
         return (
             plain
             and uses_onednn()
             and not (torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"))
         )
-
-
-@torch.no_grad()
-def pack_linear_layers(module: nn.Module) -> None:
-    """Pack the weights of all `Linear` layers, so that a call on few rows does not have to.
-
-    Args:
-        module: on the CPU; its weights must not change afterwards.
-    """
-    for part in module.modules():
-        if isinstance(part, Linear) and part.weight.dtype == torch.float32 and uses_onednn():
-            part.packed = torch.ops.mkldnn._reorder_linear_weight(part.weight)

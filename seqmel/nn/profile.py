@@ -12,6 +12,7 @@ from torch import Tensor
 
 from seqmel.core.units import DAY_US
 from seqmel.data.sequences.batch import SequenceBatch
+from seqmel.nn.segments import final_rows, first_rows
 
 __all__ = ["PROFILE_SIZE", "first_and_last", "profile"]
 
@@ -20,13 +21,7 @@ PROFILE_SIZE = 3
 
 def first_and_last(batch: SequenceBatch) -> tuple[Tensor, Tensor]:
     """Return (B,) int64 times of the first and of the last event; 0 without events."""
-    if batch.events == 0:
-        nothing = torch.zeros(len(batch), dtype=torch.int64, device=batch.device)
-        return nothing, nothing
-    first = batch.time[batch.offsets[:-1].clamp(max=batch.events - 1)]
-    last = batch.time[(batch.offsets[1:] - 1).clamp(min=0)]
-    some = batch.offsets.diff() > 0
-    return torch.where(some, first, 0), torch.where(some, last, 0)
+    return first_rows(batch.time, batch), final_rows(batch.time, batch)
 
 
 def profile(count: Tensor, first: Tensor, last: Tensor, now: Tensor) -> Tensor:

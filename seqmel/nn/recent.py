@@ -31,19 +31,21 @@ from torch import Tensor, nn
 from seqmel.core.scatter import sum_rows
 from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.vocabulary import NULL, UNSEEN, Vocabulary
-from seqmel.nn.events import TimeFeatures
+from seqmel.nn.events import clipped_gaps
 from seqmel.nn.known_numbers import KnownNumbers
 from seqmel.nn.last_ranks import LastRanks
-from seqmel.nn.pooling import Summary, in_blocks
+from seqmel.nn.pooling import Summary, in_blocks, joined
 from seqmel.nn.rhythm import Rhythm
 from seqmel.nn.segments import (
     decayed_count,
+    final_rows,
+    first_rows,
     last_rows,
     merged_last_rows,
     segment_max,
     segment_sum,
 )
-from seqmel.nn.sources import Kind, Presence, SourceKinds, slots_of_events
+from seqmel.nn.sources import Kind, Presence, SourceKinds, cells_of_events, latest_of_slots
 from seqmel.nn.transitions import Transitions
 
 __all__ = [
@@ -135,20 +137,37 @@ class PlainEvents(nn.Module):
         }
         self.presence = Presence(vocabulary, tuple(self.codes))
         self.numbers = tuple(vocabulary.numeric)[:NUMBERS]
-        self.time = TimeFeatures(vocabulary.time)
+        self.scale = vocabulary.time
+        ends = [first + size for first, size in self.codes.values()]
+        hot = [
+            (column, code)
+            for column, (first, size) in enumerate(self.codes.values())
+            for code in range(first, first + size)
+        ]
+        self.ends: Tensor  # (C,) codes from here on are shown as unseen
+        self.hot_column: Tensor  # (one-hot codes,) the column of each
+        self.hot_code: Tensor  # (one-hot codes,)
+        self.register_buffer("ends", torch.tensor(ends, dtype=torch.int32), False)
+        self.register_buffer(
+            "hot_column", torch.tensor([c for c, _ in hot], dtype=torch.int64), False
+        )
+        self.register_buffer(
+            "hot_code", torch.tensor([c for _, c in hot], dtype=torch.int32), False
+        )
         self.output_size = sum(sizes) + len(self.numbers) + 1
 
     def forward(self, batch: SequenceBatch) -> Tensor:
         """Compute the plain numbers of the events of a batch: (E, output_size)."""
         parts = []
-        present = self.presence(batch)
-        for i, (name, (first, size)) in enumerate(self.codes.items()):
-            code = batch.columns[name].unsqueeze(1)
-            code = torch.where(code < first + size, code, UNSEEN)
-            hot = (code == torch.arange(first, first + size, device=batch.device)).float()
-            parts.append(hot if present is None else hot * present[:, i : i + 1])
-        parts += [batch.columns[name].unsqueeze(1).float().nan_to_num(0.0) for name in self.numbers]
-        return torch.cat([*parts, self.time.gap(batch).unsqueeze(1)], dim=1)
+        if self.codes:
+            codes = batch.stacked(tuple(self.codes))
+            codes = torch.where(codes < self.ends, codes, UNSEEN)
+            hot = (codes.index_select(1, self.hot_column) == self.hot_code).float()
+            present = self.presence(batch)
+            parts.append(hot if present is None else hot * present.index_select(1, self.hot_column))
+        if self.numbers:
+            parts.append(batch.stacked(self.numbers).nan_to_num(0.0))
+        return torch.cat([*parts, clipped_gaps(batch, self.scale).unsqueeze(1)], dim=1)
 
 
 class Recent(nn.Module):
@@ -168,10 +187,8 @@ class Recent(nn.Module):
             numbers: (E, D), from `PlainEvents`.
             batch: The sequences of the events.
         """
-        count = batch.offsets.diff()
-        place = batch.positions()
-        age = count.index_select(0, batch.sequence_index) - 1 - place
-        weighted = [numbers, numbers * place.unsqueeze(1), numbers * _decay(age).unsqueeze(1)]
+        place = batch.positions().unsqueeze(1)
+        weighted = [numbers, numbers * place, numbers * _decay(batch.ages).unsqueeze(1)]
         total, placed, decayed = (segment_sum(part, batch) for part in weighted)
         found = {
             "last": last_rows(numbers, batch, self.events),
@@ -179,26 +196,28 @@ class Recent(nn.Module):
             "placed": placed,
             "decayed": decayed,
         }
-        return found | self._runs(batch, place, count.unsqueeze(1))
+        return found | self._runs(batch, place, batch.counts.unsqueeze(1))
 
     def _runs(self, batch: SequenceBatch, place: Tensor, count: Tensor) -> Summary:
-        """Return (B, categories) each: last run of equal codes, changes, first and last code."""
+        """Return (B, categories) each: last run of equal codes, changes, first and last code.
+
+        Args:
+            batch: The sequences of the events.
+            place: (E, 1), the position of each event.
+            count: (B, 1), the number of events.
+        """
         if not self.columns:
             return {}
-        if not batch.events:
-            nothing = torch.zeros(len(batch), len(self.columns), device=batch.device)
-            return dict.fromkeys(("run", "changes", "first_codes", "last_codes"), nothing)
-        codes = torch.stack([batch.columns[name] for name in self.columns], dim=1)
-        changed = (torch.cat([codes[:1], codes]).diff(dim=0) != 0) & (place > 0).unsqueeze(1)
-        latest = segment_max(changed * place.unsqueeze(1).float(), batch)
-        some = count > 0
-        first = codes.index_select(0, batch.offsets[:-1].clamp(max=batch.events - 1))
-        last = codes.index_select(0, (batch.offsets[1:] - 1).clamp(min=0))
+        codes = batch.stacked(self.columns)
+        changed = codes != torch.cat([codes[:1], codes[:-1]])
+        if not batch.is_one:  # the first event of one sequence is compared with itself
+            changed = changed & (place > 0)
+        latest = segment_max(changed * place.float(), batch)
         return {
             "run": count - latest,
             "changes": segment_sum(changed.float(), batch),
-            "first_codes": torch.where(some, first, 0).float(),
-            "last_codes": torch.where(some, last, 0).float(),
+            "first_codes": first_rows(codes, batch).float(),
+            "last_codes": final_rows(codes, batch).float(),
         }
 
     def read(self, summary: Summary, count: Tensor) -> Tensor:
@@ -262,26 +281,24 @@ class RecentByCategory(nn.Module):
         Events since (-1 is never), count, sums, last numbers.
         """
         shape = (len(batch), self.slots)
-        slot = slots_of_events(batch, self.column, self.slots)
-        cell = batch.sequence_index * self.slots + slot
-        latest = torch.full((len(batch) * self.slots,), -1, device=batch.device)
-        latest = latest.scatter_reduce(
-            0, cell, torch.arange(batch.events, device=batch.device), "amax"
-        ).view(shape)
+        cell = cells_of_events(batch, self.column, self.slots)
+        latest = latest_of_slots(batch, self.column, self.slots)
         seen = latest >= 0
         ago = torch.where(seen, batch.offsets[1:].unsqueeze(1) - 1 - latest, -1)
-        columns = [batch.columns[name].float().nan_to_num(0.0) for name in self.numbers]
-        numbers = torch.stack([torch.ones_like(slot, dtype=torch.float32), *columns], dim=1)
+        numbers = torch.ones(batch.events, 1, device=batch.device)
+        if self.numbers:
+            known = batch.stacked(self.numbers).nan_to_num(0.0)
+            numbers = torch.cat([numbers, known], dim=1)
         sums = sum_rows(numbers, cell, len(batch) * self.slots).view(*shape, numbers.shape[1])
+        found = {"ago": ago.float(), "seen": sums[:, :, 0]}
+        if not self.numbers:
+            return found
         padded = torch.cat([numbers, numbers.new_zeros(1, numbers.shape[1])])
         rows = torch.where(seen, latest, batch.events).flatten()
         last = padded.index_select(0, rows)[:, 1:].reshape(
             len(batch), self.slots * len(self.numbers)
         )
-        found = {"ago": ago.float(), "seen": sums[:, :, 0]}
-        return (
-            found | {"sums": sums[:, :, 1:].flatten(1), "values": last} if self.numbers else found
-        )
+        return found | {"sums": sums[:, :, 1:].flatten(1), "values": last}
 
     def read(self, summary: Summary, count: Tensor) -> Tensor:  # noqa: ARG002 as all parts
         """Compute (B, output_size) from summaries of sequences with `count` (B, 1) events."""
@@ -341,61 +358,66 @@ class RecentEvents(nn.Module):
         self.known = KnownNumbers(vocabulary) if has_known else None
         has_ranks = "last_ranks" in names and bool(vocabulary.categorical)
         self.ranks = LastRanks(vocabulary) if has_ranks else None
-        self.output_size = sum(part.output_size for part in self._parts().values())
-
-    def _parts(self) -> dict[str, Any]:
-        """Return the prefix of the summary of each part -> its module, in order of the columns."""
         parts: dict[str, Any] = {"recent_": self.recent}
         parts |= {f"kinds{i}_": kinds for i, kinds in enumerate(self.kinds)}
         parts["transitions_"] = self.transitions
         parts["rhythm_"] = self.rhythm
         parts["known_"] = self.known
         parts["ranks_"] = self.ranks
-        return {prefix: part for prefix, part in parts.items() if part is not None}
+        self.parts = {prefix: part for prefix, part in parts.items() if part is not None}
+        """Prefix of the summary of each part -> the part, in the order of the columns."""
+        self.output_size = sum(part.output_size for part in self.parts.values())
 
     def forward(self, batch: SequenceBatch) -> Tensor:
         """Compute the poolings of each sequence: (B, output_size)."""
-        return self.read(self.summarise(batch), batch.offsets.diff().unsqueeze(1).float())
+        return self.read(self.summarise(batch), batch.counts.unsqueeze(1).float())
 
     def summarise(self, batch: SequenceBatch) -> Summary:
         """Summarise the events of each sequence, (B, ...) float32 each."""
         # What needs the event before a sequence is computed before it is lost in blocks.
-        nothing = torch.zeros(batch.events, 0, device=batch.device)
-        plain = nothing if self.plain is None else self.plain(batch)
-        gaps = nothing if self.rhythm is None else self.rhythm.gaps(batch)
-        numbers = torch.cat([plain, gaps], dim=1)
-        width = plain.shape[1]
-        if batch.device.type != "cpu" or not batch.events or not numbers.shape[1]:
-            return self._summarise(numbers, width, batch)
-        found = [
-            self._summarise(some, width, extent) for some, extent in in_blocks([numbers], batch)
-        ]
-        return {name: torch.cat([summary[name] for summary in found]) for name in found[0]}
+        given = {}
+        if self.plain is not None:
+            given["recent_"] = self.plain(batch)
+        if self.rhythm is not None:
+            given["rhythm_"] = self.rhythm.gaps(batch)
+        if batch.device.type != "cpu" or not batch.events or not given:
+            return self._summarise(given, batch)
+        widths = [values.shape[1] for values in given.values()]
+        return joined(
+            [
+                self._summarise(dict(zip(given, some.split(widths, dim=1), strict=True)), extent)
+                for some, extent in in_blocks([*given.values()], batch)
+            ]
+        )
 
-    def _summarise(self, numbers: Tensor, width: int, batch: SequenceBatch) -> Summary:
-        inputs = {"recent_": numbers[:, :width], "rhythm_": numbers[:, width:]}
+    def _summarise(self, given: Mapping[str, Tensor], batch: SequenceBatch) -> Summary:
         found: Summary = {}
-        for prefix, part in self._parts().items():
-            own = (inputs[prefix],) if prefix in inputs else ()
+        for prefix, part in self.parts.items():
+            own = (given[prefix],) if prefix in given else ()
             found |= {prefix + n: values for n, values in part.summarise(*own, batch).items()}
         return found
 
     def read(self, summary: Summary, count: Tensor) -> Tensor:
         """(B, output_size): the numbers that a summary of `count` (B, 1) events stands for."""
-        parts = self._parts().items()
-        return torch.cat([part.read(_named(summary, prefix), count) for prefix, part in parts], 1)
+        named = _by_prefix(summary)
+        return torch.cat(
+            [part.read(named[prefix], count) for prefix, part in self.parts.items()], dim=1
+        )
 
     def merge(self, earlier: Summary, later: Summary, before: Tensor, new: Tensor) -> Summary:
         """Merge summaries of consecutive parts with `before` and `new` (B, 1) events."""
         merged: Summary = {}
-        for prefix, part in self._parts().items():
-            both = _named(earlier, prefix), _named(later, prefix)
-            found = part.merge(*both, before, new)
+        first, second = _by_prefix(earlier), _by_prefix(later)
+        for prefix, part in self.parts.items():
+            found = part.merge(first[prefix], second[prefix], before, new)
             merged |= {prefix + name: values for name, values in found.items()}
         return merged
 
 
-def _named(summary: Summary, prefix: str) -> Summary:
-    return {
-        name.removeprefix(prefix): part for name, part in summary.items() if name.startswith(prefix)
-    }
+def _by_prefix(summary: Summary) -> dict[str, Summary]:
+    """Return the prefix of each part -> its summary, given that of all parts."""
+    found: dict[str, Summary] = {}
+    for name, values in summary.items():
+        prefix, _, rest = name.partition("_")
+        found.setdefault(prefix + "_", {})[rest] = values
+    return found

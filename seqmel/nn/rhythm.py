@@ -25,10 +25,17 @@ from torch import Tensor, nn
 
 from seqmel.data.sequences.batch import NO_TIME, SequenceBatch
 from seqmel.data.vocabulary import TimeScale
-from seqmel.nn.events import gap_seconds, scaled_gaps
+from seqmel.nn.events import GAP_CLIP, clipped_gaps, gap_seconds
 from seqmel.nn.pooling import Summary
-from seqmel.nn.segments import decayed_count, last_rows, merged_last_rows, segment_max, segment_sum
-from seqmel.nn.sources import Kind, slots_of_events
+from seqmel.nn.segments import (
+    decayed_count,
+    final_rows,
+    last_rows,
+    merged_last_rows,
+    segment_max,
+    segment_sum,
+)
+from seqmel.nn.sources import Kind, latest_of_slots
 
 __all__ = ["GAP_STATISTICS", "HALF_LIVES", "LAST_GAPS", "NEVER", "Rhythm"]
 
@@ -38,7 +45,7 @@ LAST_GAPS = 3
 NEVER = 1.0
 GAP_STATISTICS = 3 + LAST_GAPS + len(HALF_LIVES)
 _RATES = tuple(math.log(2) / half_life for half_life in HALF_LIVES)
-_LEAST = -5.0  # scaled gaps are at least this
+_LEAST = -GAP_CLIP
 
 
 class Rhythm(nn.Module):
@@ -63,15 +70,12 @@ class Rhythm(nn.Module):
 
         The gap of a first event is that since the previous event, if the batch knows it.
         """
-        seconds = gap_seconds(batch)
-        first = batch.positions() == 0
-        if batch.previous_time is None:
-            known = ~first
-        else:
+        known = batch.positions() > 0
+        if batch.previous_time is not None:
             before = batch.previous_time.index_select(0, batch.sequence_index)
-            known = ~first | (before != NO_TIME)
-        gap = scaled_gaps(seconds, self.scale).clamp(_LEAST, -_LEAST)
-        return torch.stack([torch.where(known, gap, 0.0), known.float(), seconds.float()], dim=1)
+            known = known | (before != NO_TIME)
+        gap = torch.where(known, clipped_gaps(batch, self.scale), 0.0)
+        return torch.stack([gap, known.float(), gap_seconds(batch).float()], dim=1)
 
     def summarise(self, gaps: Tensor, batch: SequenceBatch) -> Summary:
         """Summarise the events of each sequence, (B, ...) float32 each.
@@ -81,13 +85,14 @@ class Rhythm(nn.Module):
             batch: The sequences of the events.
         """
         gap, known, _ = gaps.unbind(1)
-        count = batch.offsets.diff()
-        age = count.index_select(0, batch.sequence_index) - 1 - batch.positions()
-        weighted = [(gap * torch.exp(age.float() * -rate)).unsqueeze(1) for rate in _RATES]
+        weighted = [(gap * torch.exp(batch.ages * -rate)).unsqueeze(1) for rate in _RATES]
         sums = segment_sum(torch.cat([gaps, *weighted], dim=1), batch)
         number = sums[:, 1:2]
         mean = sums[:, :1] / number.clamp(min=1)
-        away = (gap - mean[:, 0].index_select(0, batch.sequence_index)) * known
+        of_event = mean[:, 0]
+        if not batch.is_one:
+            of_event = of_event.index_select(0, batch.sequence_index)
+        away = (gap - of_event) * known
         largest = segment_max(torch.where(known > 0, gap, _LEAST).unsqueeze(1), batch)
         found = {
             "number": number,
@@ -102,17 +107,13 @@ class Rhythm(nn.Module):
 
     def _ago(self, batch: SequenceBatch) -> Tensor:
         """Return (B, slots), seconds from the last event of each value to the last; -1 is never."""
-        end = batch.time.new_zeros(len(batch))
-        if batch.events:
-            end = batch.time.index_select(0, (batch.offsets[1:] - 1).clamp(min=0))
-        found = []
-        for kind, slots in self.slots.items():
-            cell = batch.sequence_index * slots + slots_of_events(batch, kind, slots)
-            latest = torch.full((len(batch) * slots,), NO_TIME, device=batch.device)
-            latest = latest.scatter_reduce(0, cell, batch.time, "amax").view(len(batch), slots)
-            since = (end.unsqueeze(1) - latest).double() / 1e6
-            found.append(torch.where(latest == NO_TIME, -1.0, since))
-        return torch.cat(found, dim=1).float()
+        if not batch.events:
+            return torch.full((len(batch), sum(self.slots.values())), -1.0, device=batch.device)
+        kinds = self.slots.items()
+        latest = torch.cat([latest_of_slots(batch, kind, slots) for kind, slots in kinds], dim=1)
+        end = final_rows(batch.time, batch).unsqueeze(1)
+        since = (end - batch.time[latest.clamp(min=0)]).double() / 1e6
+        return torch.where(latest < 0, -1.0, since).float()
 
     def read(self, summary: Summary, count: Tensor) -> Tensor:
         """Compute (B, output_size) from summaries of sequences with `count` (B, 1) events."""

@@ -10,17 +10,28 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from seqmel.core.scatter import sum_rows
+from seqmel.core.scatter import sum_rows, take_rows
 from seqmel.data.sequences.batch import SequenceBatch
 
-__all__ = ["decayed_count", "last_rows", "merged_last_rows", "segment_max", "segment_sum"]
+__all__ = [
+    "decayed_count",
+    "final_rows",
+    "first_rows",
+    "last_rows",
+    "merged_last_rows",
+    "segment_max",
+    "segment_sum",
+]
 
 _MAX = 2  # the mode of torch.embedding_bag
 
 
 def segment_sum(values: Tensor, batch: SequenceBatch) -> Tensor:
     """Sum over the events of each sequence: (E, H) -> (B, H)."""
+    if batch.is_one:
+        return values.sum(0, keepdim=True)
     return sum_rows(values, batch.sequence_index, len(batch), begins=batch.offsets[:-1])
 
 
@@ -29,6 +40,8 @@ def segment_max(values: Tensor, batch: SequenceBatch) -> Tensor:
 
     The first of equal events gets the gradient.
     """
+    if batch.is_one:
+        return values.amax(0, keepdim=True)
     if values.requires_grad and torch.is_grad_enabled():
         return _Max.apply(values, batch)
     return (
@@ -36,6 +49,27 @@ def segment_max(values: Tensor, batch: SequenceBatch) -> Tensor:
         if values.device.type == "cpu"
         else _largest_and_places(values, batch)[0]
     )
+
+
+def first_rows(values: Tensor, batch: SequenceBatch) -> Tensor:
+    """Return the row of the first event of each sequence: (E, ...) -> (B, ...)."""
+    if batch.is_one:
+        return values[:1]
+    return _rows_or_zeros(values, batch.offsets[:-1].clamp(max=max(0, batch.events - 1)), batch)
+
+
+def final_rows(values: Tensor, batch: SequenceBatch) -> Tensor:
+    """Return the row of the last event of each sequence: (E, ...) -> (B, ...)."""
+    if batch.is_one:
+        return values[-1:]
+    return _rows_or_zeros(values, (batch.offsets[1:] - 1).clamp(min=0), batch)
+
+
+def _rows_or_zeros(values: Tensor, rows: Tensor, batch: SequenceBatch) -> Tensor:
+    if not batch.events:
+        return values.new_zeros(len(batch), *values.shape[1:])
+    some = (batch.counts > 0).view(-1, *(1 for _ in values.shape[1:]))
+    return torch.where(some, take_rows(values, rows), 0)
 
 
 def decayed_count(number: Tensor, rate: float) -> Tensor:
@@ -48,6 +82,9 @@ def last_rows(values: Tensor, batch: SequenceBatch, events: int) -> Tensor:
 
     A missing event has zeros.
     """
+    if batch.is_one:
+        found = values[-events:].flip(0).reshape(1, -1)
+        return F.pad(found, (0, events * values.shape[1] - found.shape[1]))
     back = torch.arange(1, events + 1, device=batch.device)
     rows = batch.offsets[1:].unsqueeze(1) - back
     there = rows >= batch.offsets[:-1].unsqueeze(1)
@@ -59,6 +96,9 @@ def last_rows(values: Tensor, batch: SequenceBatch, events: int) -> Tensor:
 def merged_last_rows(earlier: Tensor, later: Tensor, new: Tensor, events: int) -> Tensor:
     """Merge `last_rows` of consecutive parts, the later one of `new` (B, 1) events."""
     size = later.shape[1] // events
+    if len(new) == 1 and new.device.type == "cpu":
+        newest = min(int(new), events)
+        return torch.cat([later[:, : newest * size], earlier[:, : (events - newest) * size]], dim=1)
     ends = torch.cat([later, earlier], dim=1).view(len(new), 2 * events, size)
     back = torch.arange(events, device=new.device)
     # The new events come first, then the earlier ones.

@@ -16,7 +16,16 @@ from torch import Tensor, nn
 from seqmel.data.sequences.batch import NO_TIME, SequenceBatch
 from seqmel.data.vocabulary import UNSEEN, Vocabulary
 
-__all__ = ["Kind", "Presence", "SourceGaps", "SourceKinds", "last_by_source", "slots_of_events"]
+__all__ = [
+    "Kind",
+    "Presence",
+    "SourceGaps",
+    "SourceKinds",
+    "cells_of_events",
+    "last_by_source",
+    "latest_of_slots",
+    "slots_of_events",
+]
 
 _SECOND_US = 1_000_000
 
@@ -155,9 +164,33 @@ Kind: TypeAlias = str | SourceKinds
 
 def slots_of_events(batch: SequenceBatch, kind: Kind, slots: int) -> Tensor:
     """Return (E,) int64, the slot of each event. Codes without a slot have that of the unseen."""
-    if isinstance(kind, SourceKinds):
-        return kind.slots_of_events(batch)
-    return _within(batch.columns[kind].long(), slots)
+
+    def compute() -> Tensor:
+        if isinstance(kind, SourceKinds):
+            return kind.slots_of_events(batch)
+        return _within(batch.columns[kind].long(), slots)
+
+    return batch.once(("slots", kind, slots), compute)
+
+
+def cells_of_events(batch: SequenceBatch, kind: Kind, slots: int) -> Tensor:
+    """Return (E,) int64, the sequence times `slots` plus the slot of each event."""
+    slot = slots_of_events(batch, kind, slots)
+    if batch.is_one:
+        return slot
+    return batch.once(("cells", kind, slots), lambda: batch.sequence_index * slots + slot)
+
+
+def latest_of_slots(batch: SequenceBatch, kind: Kind, slots: int) -> Tensor:
+    """Return (B, slots) int64, the last event of each slot; -1 for none."""
+
+    def compute() -> Tensor:
+        cell = cells_of_events(batch, kind, slots)
+        none = torch.full((len(batch) * slots,), -1, device=batch.device)
+        rows = torch.arange(batch.events, device=batch.device)
+        return none.scatter_reduce(0, cell, rows, "amax").view(len(batch), slots)
+
+    return batch.once(("latest", kind, slots), compute)
 
 
 def _within(code: Tensor, slots: int) -> Tensor:

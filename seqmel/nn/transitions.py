@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from seqmel.data.sequences.batch import SequenceBatch
-from seqmel.nn.segments import segment_sum
+from seqmel.nn.segments import final_rows, first_rows, segment_sum
 from seqmel.nn.sources import Kind, slots_of_events
 
 __all__ = ["COMPONENTS", "Transitions"]
@@ -73,26 +73,17 @@ class Transitions(nn.Module):
 
     def summarise(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """Summarise each sequence, (B, ...) float32 each: the sum, and the first and last slot."""
-        if not batch.events:
-            nothing = torch.zeros(len(batch), 1, device=batch.device)
-            return {
-                "sum": nothing.expand(len(batch), self.output_size),
-                "first": nothing,
-                "final": nothing,
-            }
         kinds = self.kinds(batch)
         before = torch.cat([kinds[:1], kinds[:-1]])
         # A first event is paired with itself, which has a row of zeros.
-        before = torch.where(batch.positions() > 0, before, kinds)
-        found = {"sum": segment_sum(self.table.index_select(0, before * self.slots + kinds), batch)}
-        some = batch.offsets.diff() > 0
-        ends = {
-            "first": batch.offsets[:-1].clamp(max=batch.events - 1),
-            "final": (batch.offsets[1:] - 1).clamp(min=0),
+        if not batch.is_one:
+            before = torch.where(batch.positions() > 0, before, kinds)
+        rows = self.table.index_select(0, before * self.slots + kinds)
+        return {
+            "sum": segment_sum(rows, batch),
+            "first": first_rows(kinds, batch).float().unsqueeze(1),
+            "final": final_rows(kinds, batch).float().unsqueeze(1),
         }
-        for name, rows in ends.items():
-            found[name] = torch.where(some, kinds.index_select(0, rows), 0).float().unsqueeze(1)
-        return found
 
     def read(self, summary: dict[str, Tensor], count: Tensor) -> Tensor:
         """Compute (B, output_size) from summaries of sequences with `count` (B, 1) events."""

@@ -13,7 +13,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import torch
 from small import TINY, card_events, two_tables
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import seqmel
 from seqmel import Scorer
@@ -94,6 +96,30 @@ def test_threads_share_a_scorer(scorer: Scorer, expected: dict[int, Any]) -> Non
     with ThreadPoolExecutor(8) as pool:
         vectors = list(pool.map(lambda c: scorer.embed(CLIENTS[c]), work))
     np.testing.assert_allclose(vectors, [expected[c] for c in work], rtol=1e-5, atol=1e-5)
+
+
+class _Operations(TorchDispatchMode):
+    """Counts the operations of torch, which is exact where times are not."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_call_takes_few_operations(scorer: Scorer) -> None:
+    # The time of a call is that of its operations: each takes 2 us, and twice that in Python.
+    events = CLIENTS[100].sort_values("event_time").to_dict("records")
+    state = scorer.update(events[:-1])
+    for most, call in (
+        (500, lambda: scorer.embed(events)),
+        (500, lambda: scorer.update(events[-1], state)),
+        (200, lambda: scorer.embed(state)),
+    ):
+        with torch.inference_mode(), _Operations() as operations:
+            call()
+        assert operations.count <= most
 
 
 # ------------------------------------------------------------------------------------------ values

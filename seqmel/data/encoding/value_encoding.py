@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -247,7 +248,7 @@ class ValueEncoding:
             known = self._whole[name]
         elif not kinds <= {str, _NONE}:
             values = [_text(value) for value in values]
-        return np.array([known.get(value, UNSEEN) for value in values], np.int32)
+        return np.fromiter(map(known.get, values, repeat(UNSEEN)), np.int32, len(values))
 
     def _scaled(
         self, name: str, values: Any, codes: npt.NDArray[np.int32] | None
@@ -402,8 +403,12 @@ def _number(value: Any, decimal: str) -> float:
 def _micros_together(values: Sequence[Any], form: str | None) -> npt.NDArray[np.int64]:
     """Return (E,) microseconds of times, together where numpy understands all of them."""
     kinds = set(map(type, values))
-    naive = kinds <= {dt.datetime, pd.Timestamp} and {value.tzinfo for value in values} <= {None}
-    if naive or (kinds == {str} and form is None and all(map(_PLAIN_ISO.fullmatch, values))):
+    if kinds <= {dt.datetime, pd.Timestamp} and {value.tzinfo for value in values} <= {None}:
+        if kinds == {dt.datetime}:  # numpy takes six times as long
+            return np.array([(value - _EPOCH) // _MICROSECOND for value in values], np.int64)
+        moments = [np.datetime64(v) if type(v) is dt.datetime else v.asm8 for v in values]
+        return np.array(moments, "datetime64[us]").astype(np.int64)
+    if kinds == {str} and form is None and all(map(_PLAIN_ISO.fullmatch, values)):
         try:
             return np.array(values, "datetime64[us]").astype(np.int64)
         except ValueError:  # the 31st of February

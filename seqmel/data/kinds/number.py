@@ -267,7 +267,8 @@ class NumberKind(ColumnKind[NumericScales]):
             "curve_rows": [_CURVE_ROWS if name else 0 for name in by],
         }
         found = {name: torch.tensor(given, dtype=torch.int64) for name, given in numbers.items()}
-        return found | {"knots": torch.tensor(KNOTS)}
+        knots = torch.tensor(KNOTS)
+        return found | {"knots": knots, "widths": knots.diff()}
 
     def embed(
         self, columns: list[Tensor], codes: Tensor, layout: Mapping[str, Tensor], dtype: Any
@@ -284,7 +285,7 @@ class NumberKind(ColumnKind[NumericScales]):
         missing = values.isnan()
         known = values.masked_fill(missing, 0.0)
         left = torch.bucketize(known, knots[1:-1], right=True)
-        position = ((known - knots[left]) / (knots[left + 1] - knots[left])).to(dtype)
+        position = ((known - knots[left]) / layout["widths"][left]).to(dtype)
         curve = layout["begins"]
         if codes.shape[1]:
             curve = curve + codes.index_select(1, layout["curve_of"]) * layout["curve_rows"]

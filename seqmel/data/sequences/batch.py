@@ -5,13 +5,15 @@ Flat columns of all events, and offsets of the sequences.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["NO_TIME", "SequenceBatch", "to_device_async"]
+__all__ = ["NO_TIME", "OneSequence", "SequenceBatch", "to_device_async"]
 
 NO_TIME = -(2**63)
 
@@ -44,7 +46,10 @@ class SequenceBatch:
             end of the training data.
         clock: (E, C) int64, microseconds, the time from which the phase of each of the `CYCLES` is
             read. None is `time`.
+        is_one: Whether sums over sequences are sums over all events, see `OneSequence`.
     """
+
+    is_one: ClassVar[bool] = False
 
     columns: dict[str, Tensor]
     time: Tensor
@@ -56,7 +61,7 @@ class SequenceBatch:
     clock: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return self.lengths.shape[0]  # less than half the time of len()
 
     @property
     def device(self) -> torch.device:
@@ -66,7 +71,7 @@ class SequenceBatch:
     @property
     def events(self) -> int:
         """E, the total number of events."""
-        return len(self.time)
+        return self.time.shape[0]
 
     def to(self, device: torch.device | str) -> SequenceBatch:
         """Copy the batch to a device."""
@@ -90,12 +95,15 @@ class SequenceBatch:
         return replace(self, clock=moved.add_(self.time.unsqueeze(1)))
 
     @cached_property
+    def counts(self) -> Tensor:
+        """(B,) int64, number of events of each sequence, on the device of the events."""
+        return self.offsets.diff()
+
+    @cached_property
     def sequence_index(self) -> Tensor:
         """(E,) int64, the sequence of each event."""
         return torch.repeat_interleave(
-            torch.arange(len(self), device=self.device),
-            self.offsets.diff(),
-            output_size=self.events,
+            torch.arange(len(self), device=self.device), self.counts, output_size=self.events
         )
 
     @cached_property
@@ -104,10 +112,47 @@ class SequenceBatch:
         begins = self.lengths.cumsum(0) - self.lengths
         return to_device_async(begins[self.lengths > 0], self.device)
 
-    def positions(self) -> Tensor:
-        """Return (E,) int64, the position of each event within its sequence, from 0 on."""
+    @cached_property
+    def _positions(self) -> Tensor:
         begins = self.offsets.index_select(0, self.sequence_index)
         return torch.arange(self.events, device=self.device) - begins
+
+    def positions(self) -> Tensor:
+        """Return (E,) int64, the position of each event within its sequence, from 0 on."""
+        return self._positions
+
+    @cached_property
+    def ages(self) -> Tensor:
+        """(E,) float32, the number of events after each event in its sequence."""
+        return (self.counts.index_select(0, self.sequence_index) - 1 - self._positions).float()
+
+    @cached_property
+    def _computed(self) -> dict[tuple[Hashable, bool], Tensor]:
+        return {}
+
+    def once(self, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
+        """Return what a function computes from this batch, computed once per key.
+
+        It must not need a gradient. Tensors of inference mode are not shared with training.
+
+        Args:
+            key: names the values.
+            compute: the function.
+        """
+        here = (key, torch.is_inference_mode_enabled())
+        if here not in self._computed:
+            self._computed[here] = compute()
+        return self._computed[here]
+
+    def stacked(self, names: tuple[str, ...]) -> Tensor:
+        """Return (E, C), some columns side by side: int32 codes or float32 numbers."""
+        return self.once(
+            ("stacked", names), lambda: torch.stack([self.columns[n] for n in names], dim=1)
+        )
+
+    def codes(self, names: tuple[str, ...]) -> Tensor:
+        """Return (E, C) int64, the codes of some categories."""
+        return self.once(("codes", names), lambda: self.stacked(names).long())
 
     def take(self, events: Tensor) -> SequenceBatch:
         """Return these events (int64) as one sequence."""
@@ -118,3 +163,32 @@ class SequenceBatch:
         return SequenceBatch(
             columns, time, to_device_async(ends, self.device), ends[1:], clock=clock
         )
+
+
+class OneSequence(SequenceBatch):
+    """A batch of one sequence on the CPU, with at least one event.
+
+    Its sums need no index, which is faster for so few events. They are sums in another order, so
+    vectors differ in the last bits from those of a `SequenceBatch`. Only online scoring uses it.
+    """
+
+    is_one: ClassVar[bool] = True
+
+    @property
+    def counts(self) -> Tensor:
+        """(1,) int64, number of events."""
+        return self.lengths
+
+    @cached_property
+    def sequence_index(self) -> Tensor:
+        """(E,) int64, zeros."""
+        return torch.zeros(self.events, dtype=torch.int64)
+
+    @cached_property
+    def _positions(self) -> Tensor:
+        return torch.arange(self.events)
+
+    @cached_property
+    def ages(self) -> Tensor:
+        """(E,) float32, the number of events after each event."""
+        return torch.arange(self.events - 1, -1, -1, dtype=torch.float32)

@@ -81,11 +81,11 @@ class Recurrent(nn.Module):
             no projection.
 
     Attributes:
-        own_for_one: Run a batch of one sequence by torch's own layer, which is faster for so few
-            rows and differs in the last bits.
+        for_few: Run a batch of one sequence by torch's own layer, which is faster for so few rows
+            and differs in the last bits.
     """
 
-    own_for_one = False
+    for_few = False
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class Recurrent(nn.Module):
         if batch.events == 0:
             return events.new_zeros(0, self.output_size)
         events = events if self.project is None else self.project(events)
-        if self.own_for_one and len(batch) == 1:
+        if self.for_few and len(batch) == 1:
             return self._one_sequence(events, None)[0]
         packing = Packing.of(batch)
         layers = self._layers(_Permuted.apply(events, packing.order, packing.back), packing, None)
@@ -151,7 +151,7 @@ class Recurrent(nn.Module):
             return events.new_zeros(0, self.output_size), memory
         events = events if self.project is None else self.project(events)
         parts = memory.unflatten(1, (self.cells.num_layers, -1, self.output_size))
-        if self.own_for_one and len(batch) == 1:
+        if self.for_few and len(batch) == 1:
             return self._one_sequence(events, parts)
         packing = Packing.of(batch)
         layers = self._layers(events.index_select(0, packing.order), packing, parts)
