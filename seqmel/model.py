@@ -33,7 +33,7 @@ from seqmel.config import Config
 from seqmel.config.registry import options_of
 from seqmel.core.checksums import digest, digest_of_json, parse_json, read_files
 from seqmel.core.device import with_own_defaults
-from seqmel.core.errors import ConfigError, ModelError, shown
+from seqmel.core.errors import ConfigError, ModelError, shell_words, shown
 from seqmel.data.fitting.statistics import Statistics
 from seqmel.data.schema import EventSchema
 from seqmel.data.tables.facts import Facts
@@ -380,7 +380,9 @@ def read_description(folder: Path) -> dict[str, Any]:
     """
     path = folder / _CONFIG
     if not folder.is_dir():
-        raise ModelError(f"No model folder at {folder}. Train one: seqmel train EVENTS -o {folder}")
+        raise ModelError(
+            f"No model folder at {folder}. Train one: seqmel train EVENTS -o {shell_words(folder)}"
+        )
     if not path.is_file():
         raise ModelError(
             f"{folder} is not a model folder: config.json is missing. Train one: seqmel train "

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from seqmel.core.distributed import is_launched
-from seqmel.core.errors import ConfigError, did_you_mean
+from seqmel.core.errors import ConfigError, did_you_mean, shell_words
 from seqmel.core.progress import silent
 from seqmel.data.sources.reading import Events
 from seqmel.data.tables.labels import Table
@@ -317,7 +317,7 @@ def _watched(
     if warning:
         folder = getattr(model, "folder", None) or "MODEL"
         path = events if isinstance(events, (str, os.PathLike)) else "EVENTS"
-        line = f"{warning}. Look closer: seqmel drift {folder} {path}"
+        line = f"{warning}. Look closer: seqmel drift {shell_words(folder, path)}"
         if options.reporter is silent:
             warnings.warn(line, EventsWarning, stacklevel=2)
         else:

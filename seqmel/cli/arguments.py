@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from seqmel.core.errors import ConfigError, did_you_mean
+from seqmel.core.errors import ConfigError, did_you_mean, shell_words
 from seqmel.core.threads import set_threads
 
 if TYPE_CHECKING:
@@ -265,8 +265,8 @@ def event_tables_of(events: list[str] | None, config: Path | None) -> Any:
 def event_words(events: Any) -> str:
     """Return events as arguments of a command: PATH, or NAME=PATH for each of several tables."""
     if not isinstance(events, Mapping):
-        return str(events)
-    return " ".join(f"{name}={path}" for name, path in events.items())
+        return shell_words(events)
+    return shell_words(*(f"{name}={path}" for name, path in events.items()))
 
 
 def device_option(name: str | None) -> str:

@@ -15,6 +15,7 @@ exits with code 2. A traceback there is a bug in seqmel.
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterable
 from typing import Any
 
@@ -29,6 +30,7 @@ __all__ = [
     "did_you_mean",
     "one_line",
     "plain",
+    "shell_words",
     "shown",
 ]
 
@@ -86,6 +88,11 @@ def plain(value: Any) -> Any:
     return (
         str(value) if value.dtype.kind in "mM" else value.item()
     )  # nanoseconds would become an int
+
+
+def shell_words(*words: object) -> str:
+    """Return words as arguments of a command to copy, quoted where a shell would split them."""
+    return shlex.join(map(str, words))
 
 
 def shown(names: Iterable[str], most: int = 12) -> str:

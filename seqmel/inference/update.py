@@ -35,7 +35,7 @@ from seqmel.core.atomic_files import (
     scratch_folder,
 )
 from seqmel.core.device import resolve_device, tune_malloc, with_own_defaults
-from seqmel.core.errors import InputError, ModelError
+from seqmel.core.errors import InputError, ModelError, shell_words
 from seqmel.core.progress import Task
 from seqmel.data.encoding.event_encoding import encode
 from seqmel.data.sequences.batch import NO_TIME, SequenceBatch
@@ -647,7 +647,9 @@ def read_states(
     path = Path(path)
     wanted = set(clients)
     if not path.is_file():
-        raise InputError(f"No state file at {path}. Write one: seqmel embed --state {path}")
+        raise InputError(
+            f"No state file at {path}. Write one: seqmel embed --state {shell_words(path)}"
+        )
     _kept(path, model, None, any_shard=True)
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(_ROWS):

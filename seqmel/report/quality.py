@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from seqmel.core.errors import InputError
+from seqmel.core.errors import InputError, shell_words
 from seqmel.evaluation.results import Score, Scores
 from seqmel.report.page import Quality, ScoreRow
 
@@ -26,7 +26,8 @@ def read_scores(path: str | Path) -> list[Scores]:
         return [_scores(entry) for entry in entries]
     except FileNotFoundError:
         raise InputError(
-            f"No such file: {path}. Write one: seqmel evaluate LABELS --target T ... --json {path}"
+            f"No such file: {path}. Write one: seqmel evaluate LABELS --target T ... --json "
+            f"{shell_words(path)}"
         ) from None
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         raise InputError(

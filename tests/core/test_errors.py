@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from seqmel.cli.arguments import event_words
 from seqmel.core import errors
-from seqmel.core.errors import did_you_mean, plain, shown
+from seqmel.core.errors import did_you_mean, plain, shell_words, shown
 
 
 def test_every_error_is_a_seqmel_error_and_stands_in_the_tree_of_the_docstring() -> None:
@@ -61,3 +62,9 @@ def test_a_name_with_line_ends_and_escapes_stays_in_one_line_that_a_terminal_pri
 )
 def test_numpy_scalars_are_shown_as_plain_values(value: object, shown_as: str) -> None:
     assert repr(plain(value)) == shown_as
+
+
+def test_a_command_to_copy_has_paths_that_a_shell_keeps_whole() -> None:
+    assert shell_words("model", "my events.csv") == "model 'my events.csv'"
+    assert event_words("it's.csv") == "'it'\"'\"'s.csv'"
+    assert event_words({"cards": "a b.csv", "clicks": "c.csv"}) == "'cards=a b.csv' clicks=c.csv"

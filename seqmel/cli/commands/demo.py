@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from seqmel.cli.arguments import Overwrite
+from seqmel.core.errors import shell_words
 
 __all__ = ["DEMO_OPTIONS", "demo"]
 
@@ -74,12 +75,12 @@ def demo(
 def _next_steps(output: Path, seconds: float) -> str:
     training = DEMO_OPTIONS["training"]
     options = f" --epochs {training['epochs']} --batch-size {training['batch_size']}"
+    events, clients = (shell_words(output / f"{name}.parquet") for name in ("events", "clients"))
     return f"""\
 Done in {seconds:.0f} s. See {output}/demo.png, and the model card {output}/model/README.md.
 The same step by step; put your own events and labels in their place:
 
-  seqmel train {output}/events.parquet -o model{options}
-  seqmel embed model {output}/events.parquet -o embeddings.parquet
-  seqmel evaluate {output}/clients.parquet --target gender --embeddings embeddings.parquet \
---events {output}/events.parquet
+  seqmel train {events} -o model{options}
+  seqmel embed model {events} -o embeddings.parquet
+  seqmel evaluate {clients} --target gender --embeddings embeddings.parquet --events {events}
 """

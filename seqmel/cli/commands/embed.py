@@ -25,6 +25,7 @@ from seqmel.cli.arguments import (
     one_of,
 )
 from seqmel.cli.launching import first_process, launch_others
+from seqmel.core.errors import shell_words
 
 __all__ = ["embed"]
 
@@ -154,5 +155,6 @@ def embed(
         typer.echo(f"{what} in {output}")
     else:
         typer.echo(
-            f"{what} in {output}; next: seqmel evaluate LABELS --target T --embeddings {output}"
+            f"{what} in {output}; next: seqmel evaluate LABELS --target T --embeddings "
+            f"{shell_words(output)}"
         )

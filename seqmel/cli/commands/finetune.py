@@ -26,7 +26,7 @@ from seqmel.cli.arguments import (
     read_options,
     with_columns,
 )
-from seqmel.core.errors import ConfigError
+from seqmel.core.errors import ConfigError, shell_words
 
 __all__ = ["finetune"]
 
@@ -218,12 +218,12 @@ def finetune(
     validation = (
         f" (validation on {metrics['clients_held_out']:,} clients: {scores})" if scores else ""
     )
-    more = "" if facts is None else f" --facts {facts}"
+    more = "" if facts is None else f" --facts {shell_words(facts)}"
     if time_column is not None:
         more += " --per event" if unit == "event" else " --as-of MOMENT"
     typer.echo(
-        f"model in {output}{validation}; next: seqmel predict {output} {event_words(tables)} "
-        f"-o scores.parquet{more}"
+        f"model in {output}{validation}; next: seqmel predict {shell_words(output)} "
+        f"{event_words(tables)} -o scores.parquet{more}"
     )
 
 

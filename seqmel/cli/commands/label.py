@@ -20,6 +20,7 @@ from seqmel.cli.arguments import (
     read_options,
     with_columns,
 )
+from seqmel.core.errors import shell_words
 
 if TYPE_CHECKING:
     from seqmel.data.tables.event_labels import EventLabels
@@ -119,8 +120,8 @@ def label(
     typer.echo(f"{rows:,} rows of {made.clients:,} clients in {output}: {names}")
     task = " --task survival" if options.kind == "time_to_event" else ""
     typer.echo(
-        f"next: seqmel finetune MODEL {event_words(table)} {output} --target {target} "
-        f"--time-column {made.columns[1]}{task} -o MODEL2"
+        f"next: seqmel finetune MODEL {event_words(table)} {shell_words(output)} --target "
+        f"{shell_words(target, '--time-column', made.columns[1])}{task} -o MODEL2"
     )
 
 

@@ -21,6 +21,7 @@ from seqmel.cli.arguments import (
     read_options,
     with_columns,
 )
+from seqmel.core.errors import shell_words
 
 __all__ = ["prepare"]
 
@@ -58,6 +59,6 @@ def prepare(
         loaded = load_model(model) if model else None
         run(tables, output, config=checked, model=loaded, overwrite=overwrite, progress=progress)
     typer.echo(
-        f"sequences in {output}; next: seqmel {'embed ' + str(model) if model else 'train'} "
-        f"{output} -o ..."
+        f"sequences in {output}; next: seqmel "
+        f"{shell_words(*(('embed', model) if model else ('train',)), output)} -o ..."
     )

@@ -24,6 +24,7 @@ from seqmel.cli.arguments import (
     with_columns,
 )
 from seqmel.cli.launching import first_process, launch_others
+from seqmel.core.errors import shell_words
 
 __all__ = ["train"]
 
@@ -122,11 +123,11 @@ def train(
     except KeyboardInterrupt:
         typer.echo(
             "\n"
-            f"stopped; the same command with --resume continues, and seqmel finish {output} keeps "
-            f"the best epoch so far ({output}.partial)",
+            "stopped; the same command with --resume continues, and seqmel finish "
+            f"{shell_words(output)} keeps the best epoch so far ({output}.partial)",
             err=True,
         )
         raise typer.Exit(130) from None
     if first_process():
-        given = event_words(tables)
-        typer.echo(f"model in {output}; next: seqmel embed {output} {given} -o embeddings.parquet")
+        given = f"{shell_words(output)} {event_words(tables)}"
+        typer.echo(f"model in {output}; next: seqmel embed {given} -o embeddings.parquet")
