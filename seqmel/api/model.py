@@ -30,6 +30,7 @@ from seqmel.config import Config, config_with
 from seqmel.core.atomic_files import atomic_write, check_output
 from seqmel.core.distributed import is_launched
 from seqmel.core.errors import ConfigError, ModelError
+from seqmel.core.notebook import curves
 from seqmel.core.progress import Reporting
 from seqmel.data.sources.reading import Events
 from seqmel.data.sources.shard import Shard
@@ -812,7 +813,7 @@ class Model(TrainedModel):
             f"<tr><td>{escape(n)}</td><td>{escape(fact)}</td></tr>"
             for n, fact in self._facts().items()
         )
-        return f"<b>Model</b><table>{rows}</table>"
+        return f"<b>Model</b><table>{rows}</table>{curves(self.metrics.get('history', []))}"
 
 
 def load(model: AnyModel) -> Model:

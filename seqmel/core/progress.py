@@ -1,6 +1,6 @@
 """Progress reports.
 
-Bars with rate and time left on a terminal, plain lines elsewhere, or nothing.
+Bars with rate and time left on a terminal, curves in a notebook, plain lines elsewhere, or nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ __all__ = [
     "as_progress",
     "console_progress",
     "in_notebook",
+    "line_text",
     "record",
     "silent",
 ]
@@ -97,7 +98,7 @@ def as_progress(given: Reporting) -> Progress:
         ConfigError: The argument is invalid.
     """
     if given is None:
-        return _Bars() if _interactive() else silent
+        return _shown_live() or silent
     if isinstance(given, bool):
         return console_progress() if given else silent
     if not (callable(getattr(given, "say", None)) and callable(getattr(given, "task", None))):
@@ -109,8 +110,8 @@ def as_progress(given: Reporting) -> Progress:
 
 
 def console_progress() -> Progress:
-    """Return bars on a terminal or in a notebook, and lines every 15 seconds elsewhere."""
-    return _Bars() if _interactive() else _Lines()
+    """Return bars on a terminal, curves in a notebook, and lines every 15 seconds elsewhere."""
+    return _shown_live() or _Lines()
 
 
 def in_notebook() -> bool:
@@ -120,8 +121,13 @@ def in_notebook() -> bool:
     return type(shell).__name__ == "ZMQInteractiveShell"
 
 
-def _interactive() -> bool:
-    return sys.stderr.isatty() or in_notebook()
+def _shown_live() -> Progress | None:
+    """Return the progress of a notebook or terminal; None elsewhere."""
+    if in_notebook():
+        from seqmel.core.notebook import NotebookProgress
+
+        return NotebookProgress()
+    return _Bars() if sys.stderr.isatty() else None
 
 
 def _show(line: str) -> None:
@@ -168,19 +174,16 @@ class _Line:
 
     def _report(self) -> None:
         seconds = time.monotonic() - self.began
-        rate = self.done / seconds if seconds else 0.0
-        of = f" of {self.total:,}" if self.total else ""
-        left = (
-            f", {(self.total - self.done) / rate:.0f} s left"
-            if self.total and rate and self.done < self.total
-            else ""
-        )
-        note = f", {self.note}" if self.note else ""
-        line = (
-            f"{self.name}: {self.done:,}{of} {self.unit}, {seconds:.1f} s, "
-            f"{_rate(rate, self.unit)}{left}{note}"
-        )
-        _show(line)
+        _show(line_text(self.name, self.done, self.total, self.unit, seconds, self.note))
+
+
+def line_text(name: str, done: int, total: int | None, unit: str, seconds: float, note: str) -> str:
+    """Return the state of a task in a line: what is done, for how long, how fast, what is left."""
+    rate = done / seconds if seconds else 0.0
+    of = f" of {total:,}" if total else ""
+    left = f", {(total - done) / rate:.0f} s left" if total and rate and done < total else ""
+    note = f", {note}" if note else ""
+    return f"{name}: {done:,}{of} {unit}, {seconds:.1f} s, {_rate(rate, unit)}{left}{note}"
 
 
 def _rate(rate: float, unit: str) -> str:
