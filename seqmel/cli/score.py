@@ -11,7 +11,7 @@ from rich.console import Console
 
 from seqmel.core.atomic_files import atomic_write, check_not_input
 from seqmel.core.errors import ConfigError
-from seqmel.data.tables.labels import Task, read_labels
+from seqmel.data.tables.labels import Task, column_names, named_client, read_labels
 from seqmel.evaluation.predictions import read_predictions, score_predictions
 
 __all__ = ["score_files"]
@@ -41,6 +41,8 @@ def score_files(
     for written_to in (json_file, plot):
         check_not_input(written_to, predictions, labels)
     found = []
+    if client is None:
+        client = _shared_client(predictions, labels, {*targets, time_column, column})
     keys: dict[str, Any] = {"client": client, "time_column": time_column}
     for target in targets:
         y = read_labels(labels, target, **keys)
@@ -61,3 +63,12 @@ def score_files(
         console.print(one.table())
         for remark in one.remarks:
             console.print(remark)
+
+
+def _shared_client(predictions: str, labels: str, others: set[str | None]) -> str | None:
+    """Return the only column of both tables beside these; None where a name shows the client."""
+    if named_client(labels) is not None:
+        return None
+    known = column_names(labels)
+    shared = [name for name in column_names(predictions) if name in known and name not in others]
+    return shared[0] if len(shared) == 1 else None

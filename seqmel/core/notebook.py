@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from seqmel.core.progress import Task, line_text
+from seqmel.core.units import task_words
 
 __all__ = ["NotebookProgress", "curves"]
 
@@ -102,7 +102,7 @@ class NotebookProgress:
     @contextlib.contextmanager
     def task(
         self, name: str, total: int | None, unit: str, *, quiet: bool = False
-    ) -> Iterator[Task]:
+    ) -> Iterator[_Bar]:
         """Show a bar while the task is in progress, and a line at its end."""
         bar = _Bar(self, name, total, unit)
         self._bars.append(bar)
@@ -144,7 +144,7 @@ class _Bar:
 
     def text(self) -> str:
         seconds = time.monotonic() - self.began
-        return line_text(self.name, self.done, self.total, self.unit, seconds, self.note)
+        return task_words(self.name, self.done, self.total, self.unit, seconds, self.note)
 
     def html(self) -> str:
         value = f' value="{self.done}" max="{self.total}"' if self.total else ""

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from seqmel.core.errors import ConfigError
+from seqmel.core.units import rate_words, task_words
 
 __all__ = [
     "Progress",
@@ -21,7 +22,6 @@ __all__ = [
     "as_progress",
     "console_progress",
     "in_notebook",
-    "line_text",
     "record",
     "silent",
 ]
@@ -174,20 +174,7 @@ class _Line:
 
     def _report(self) -> None:
         seconds = time.monotonic() - self.began
-        _show(line_text(self.name, self.done, self.total, self.unit, seconds, self.note))
-
-
-def line_text(name: str, done: int, total: int | None, unit: str, seconds: float, note: str) -> str:
-    """Return the state of a task in a line: what is done, for how long, how fast, what is left."""
-    rate = done / seconds if seconds else 0.0
-    of = f" of {total:,}" if total else ""
-    left = f", {(total - done) / rate:.0f} s left" if total and rate and done < total else ""
-    note = f", {note}" if note else ""
-    return f"{name}: {done:,}{of} {unit}, {seconds:.1f} s, {_rate(rate, unit)}{left}{note}"
-
-
-def _rate(rate: float, unit: str) -> str:
-    return f"{rate:,.0f} {unit}/s" if rate >= 9.5 or not rate else f"{rate:.2g} {unit}/s"
+        _show(task_words(self.name, self.done, self.total, self.unit, seconds, self.note))
 
 
 class _Bars:
@@ -236,6 +223,6 @@ class _Bar:
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         self.done += amount
-        rate = _rate(self.done / max(1e-9, time.monotonic() - self.began), self.unit)
+        rate = rate_words(self.done / max(1e-9, time.monotonic() - self.began), self.unit)
         fields = {"rate": rate} | ({"note": note} if note else {})
         self.bars.update(self.number, advance=amount, **fields)  # type: ignore[attr-defined]

@@ -1,6 +1,6 @@
-"""Units of time."""
+"""Units of time, and the words of durations and rates."""
 
-__all__ = ["DAYS_SINCE_MONDAY", "DAY_US", "duration_words"]
+__all__ = ["DAYS_SINCE_MONDAY", "DAY_US", "duration_words", "rate_words", "task_words"]
 
 DAY_US = 86_400_000_000
 """Microseconds per day; times are int64 microseconds since 1970-01-01."""
@@ -15,3 +15,19 @@ def duration_words(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:,.0f} {name}"
     return f"{seconds:,.0f} s"
+
+
+def rate_words(rate: float, unit: str) -> str:
+    """Return a rate with two digits, and no more than whole numbers, such as 12 events/s."""
+    return f"{rate:,.0f} {unit}/s" if rate >= 9.5 or not rate else f"{rate:.2g} {unit}/s"
+
+
+def task_words(
+    name: str, done: int, total: int | None, unit: str, seconds: float, note: str
+) -> str:
+    """Return the state of a task in a line: what is done, for how long, how fast, what is left."""
+    rate = done / seconds if seconds else 0.0
+    of = f" of {total:,}" if total else ""
+    left = f", {(total - done) / rate:.0f} s left" if total and rate and done < total else ""
+    note = f", {note}" if note else ""
+    return f"{name}: {done:,}{of} {unit}, {seconds:.1f} s, {rate_words(rate, unit)}{left}{note}"

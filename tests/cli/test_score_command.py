@@ -134,3 +134,19 @@ def test_predictions_at_moments_are_matched_by_client_and_moment(tmp_path: Path)
     )
     with pytest.raises(SeqmelError, match="Expected one row per client"):
         CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)
+
+
+def test_the_column_that_both_tables_have_is_the_client_whatever_its_name(folder: Path) -> None:
+    asked = ["--target", "left", "--json", folder / "s.json"]
+    run(folder, *asked)
+    before = json.loads((folder / "s.json").read_text())
+    names = {"client_id": "Kunden Nr."}
+    pd.read_csv(folder / "labels.csv").rename(columns=names).to_csv(folder / "labels.csv")
+    pd.read_parquet(folder / "predictions.parquet").rename(columns=names).to_parquet(
+        folder / "predictions.parquet"
+    )
+    assert "Name it with --client" in run(folder, *asked, fails=True)  # `kind` is in both too
+    labels = pd.read_csv(folder / "labels.csv")[["Kunden Nr.", "left"]]
+    labels.to_csv(folder / "labels.csv", index=False)
+    run(folder, *asked)
+    assert json.loads((folder / "s.json").read_text()) == before

@@ -69,7 +69,7 @@ def test_colours_are_numbers_or_classes() -> None:
 
 
 def test_the_command_draws_and_says_the_scores(tmp_path: Path, in_process: InProcess) -> None:
-    ids = pd.RangeIndex(40, name="client_id")
+    ids = pd.RangeIndex(40, name="Kunden Nr.")
     names = [f"emb_{i}" for i in range(6)]
     pd.DataFrame(VECTORS, ids, names).reset_index().to_parquet(tmp_path / "v.parquet")
     labels = pd.DataFrame({"sex": ["F", "M"] * 20, "age": np.arange(40.0)}, ids)

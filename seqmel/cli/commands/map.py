@@ -33,7 +33,7 @@ def map_command(
     import numpy as np
 
     from seqmel.core.atomic_files import atomic_write, check_output
-    from seqmel.data.tables.labels import read_column, read_embeddings
+    from seqmel.data.tables.labels import likely_client, read_column, read_embeddings
     from seqmel.evaluation.map_layouts import MIN_CLIENTS, map_layouts
     from seqmel.evaluation.map_picture import colour_values, draw_layouts
 
@@ -52,6 +52,7 @@ def map_command(
         frame = frame.iloc[np.sort(drawn)]
     values = None
     if labels is not None and colour is not None:
+        client = client or likely_client(str(labels), str(frame.index.name))
         column = read_column(str(labels), colour, option="--colour", client=client)
         values = colour_values(column.reindex(frame.index))
         if values.isna().all():

@@ -29,6 +29,7 @@ __all__ = [
     "align",
     "check_classes",
     "client_of_embeddings",
+    "column_names",
     "has_column",
     "id_positions",
     "join_features",
@@ -165,9 +166,14 @@ def likely_client(labels: Table, name: str) -> str | None:
     return name if has_column(labels, name) else None
 
 
+def column_names(table: Table) -> list[str]:
+    """Return the names of all columns of the table."""
+    return list(_open(table, read=False).columns)
+
+
 def has_column(table: Table, name: str) -> bool:
     """Return whether the table has a column of that name."""
-    return name in _open(table, read=False).columns
+    return name in column_names(table)
 
 
 def named_client(labels: Table) -> str | None:
