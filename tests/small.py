@@ -182,7 +182,7 @@ def vocabulary_of(*, span_days: float = 500.0, daily: bool = False) -> Vocabular
     return Vocabulary(
         categorical={"kind": CategoryCodes(values=("a", "b", "c"), null=True)},
         numeric={
-            "size": NumericScales(overall=scale),
+            "size": NumericScales(overall=scale, missing=0.14),
             "level": NumericScales(
                 overall=scale, by="kind", within=(None, None, scale, scale, None)
             ),

@@ -10,7 +10,7 @@ import numpy as np
 
 from seqmel.data.vocabulary import UNSEEN
 from seqmel.export.graph import Clients, Graph, slots_of_events
-from seqmel.export.rhythm import known_numbers, last_ranks, rhythm
+from seqmel.export.rhythm import known_numbers, last_ranks, missing_numbers, rhythm
 from seqmel.nn.recent import HALF_LIFE, PlainEvents, Recent, RecentByCategory, RecentEvents
 from seqmel.nn.transitions import Transitions
 
@@ -54,6 +54,8 @@ def recent_events(
         found += rhythm(g, of, module.rhythm, codes, gap, time)
     if module.known is not None:
         found += known_numbers(g, of, module.known, numbers, missing)
+    if module.missing is not None:
+        found += missing_numbers(g, of, module.missing, missing)
     if module.ranks is not None:
         found += last_ranks(g, of, module.ranks, codes)
     return found

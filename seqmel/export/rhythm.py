@@ -1,4 +1,4 @@
-"""The poolings `rhythm`, `known_numbers` and `last_ranks` as nodes of an ONNX graph."""
+"""The poolings of gaps, known and missing numbers, and last ranks as nodes of an ONNX graph."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import numpy as np
 from seqmel.export.graph import Clients, Graph, slots_of_events
 from seqmel.nn.known_numbers import RATE, KnownNumbers
 from seqmel.nn.last_ranks import EVENTS, LastRanks
+from seqmel.nn.missing_numbers import RATE as MISSING_RATE
+from seqmel.nn.missing_numbers import MissingNumbers
 from seqmel.nn.rhythm import HALF_LIVES, LAST_GAPS, NEVER, Rhythm
 from seqmel.nn.sources import Kind
 
-__all__ = ["known_numbers", "last_ranks", "rhythm"]
+__all__ = ["known_numbers", "last_ranks", "missing_numbers", "rhythm"]
 
 _SECOND_US = 1_000_000
 
@@ -146,6 +148,35 @@ def known_numbers(
     total = of.reduced(g.op("Mul", values, decay), size)
     some = g.op("Max", number, g.const(1.0, np.float32))
     return [last, g.op("Div", total, _decayed_count(g, some, RATE))]
+
+
+def missing_numbers(
+    g: Graph, of: Clients, module: MissingNumbers, missing: Mapping[str, str]
+) -> list[str]:
+    """Build fractions known, recencies, then decayed fractions: (B, columns) each.
+
+    Args:
+        g: The graph that nodes are added to.
+        of: The indices of the events.
+        module: The statistics.
+        missing: Column -> the name of (E,) bool.
+    """
+    size = len(module.columns)
+    one = g.const(1.0, np.float32)
+    zero = g.const(0.0, np.float32)
+    lacks = g.op("Concat", *(g.unsqueeze(missing[name], 1) for name in module.columns), axis=1)
+    known = g.cast(g.op("Not", lacks), np.float32)
+    count = g.unsqueeze(g.cast(of.lengths, np.float32), 1)
+    some = g.op("Max", count, one)
+    place = g.op("Add", g.unsqueeze(g.cast(of.place, np.float32), 1), one)
+    latest = of.reduced(g.op("Mul", known, place), size, "max")
+    since = g.op("Div", one, g.op("Add", g.op("Sub", some, latest), one))
+    recency = g.op("Where", g.op("Greater", latest, zero), since, zero)
+    age = g.op("Sub", g.op("Gather", count, of.which), place)
+    decay = g.op("Exp", g.op("Mul", age, g.const(-MISSING_RATE, np.float32)))
+    decayed = of.reduced(g.op("Mul", known, decay), size)
+    fraction = g.op("Div", of.reduced(known, size), some)
+    return [fraction, recency, g.op("Div", decayed, _decayed_count(g, some, MISSING_RATE))]
 
 
 def last_ranks(g: Graph, of: Clients, module: LastRanks, codes: Mapping[str, str]) -> list[str]:

@@ -34,6 +34,7 @@ from seqmel.data.vocabulary import NULL, UNSEEN, Vocabulary
 from seqmel.nn.events import clipped_gaps
 from seqmel.nn.known_numbers import KnownNumbers
 from seqmel.nn.last_ranks import LastRanks
+from seqmel.nn.missing_numbers import MissingNumbers, lacking
 from seqmel.nn.pooling import Summary, in_blocks, joined
 from seqmel.nn.rhythm import Rhythm
 from seqmel.nn.segments import (
@@ -356,6 +357,8 @@ class RecentEvents(nn.Module):
         self.rhythm = Rhythm(vocabulary.time, slots) if "rhythm" in names else None
         has_known = "known_numbers" in names and bool(vocabulary.numeric)
         self.known = KnownNumbers(vocabulary) if has_known else None
+        lacked = lacking(vocabulary) if "missing_numbers" in names else ()
+        self.missing = MissingNumbers(lacked) if lacked else None
         has_ranks = "last_ranks" in names and bool(vocabulary.categorical)
         self.ranks = LastRanks(vocabulary) if has_ranks else None
         parts: dict[str, Any] = {"recent_": self.recent}
@@ -363,6 +366,7 @@ class RecentEvents(nn.Module):
         parts["transitions_"] = self.transitions
         parts["rhythm_"] = self.rhythm
         parts["known_"] = self.known
+        parts["missing_"] = self.missing
         parts["ranks_"] = self.ranks
         self.parts = {prefix: part for prefix, part in parts.items() if part is not None}
         """Prefix of the summary of each part -> the part, in the order of the columns."""

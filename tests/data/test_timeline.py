@@ -34,6 +34,16 @@ def test_columns_of_one_name_are_separate_unless_shared() -> None:
     assert shared.sources_of("amount") == ("cards", "clicks")
 
 
+def test_a_number_is_missing_where_its_own_table_lacks_it() -> None:
+    tables = two_tables()
+    cards = tables["cards"]
+    tables["cards"] = cards.assign(amount=cards["amount"].where(cards.index != cards.index[0]))
+    source, schema = open_and_infer(tables, options())
+    numeric = fit_vocabulary(source, schema, min_count=1).numeric
+    assert numeric["cards.amount"].missing == round(1 / len(cards), 4)
+    assert numeric["clicks.amount"].missing == 0
+
+
 def test_events_are_those_of_the_tables_with_nulls_for_columns_of_others() -> None:
     tables = two_tables()
     source, _ = open_and_infer(tables, options())

@@ -39,8 +39,12 @@ NAMES = [
     ("transitions",),
     ("rhythm",),
     ("known_numbers",),
+    ("missing_numbers",),
     ("last_ranks",),
-    ("recent", "category_recent", "transitions", "rhythm", "known_numbers", "last_ranks"),
+    (
+        *("recent", "category_recent", "transitions", "rhythm", "known_numbers"),
+        *("missing_numbers", "last_ranks"),
+    ),
 ]
 
 
@@ -151,6 +155,18 @@ def slow_known(batch: SequenceBatch) -> Tensor:
     return torch.tensor(last + decayed)
 
 
+def slow_missing(batch: SequenceBatch) -> Tensor:
+    """Return how often, and how lately, one sequence has `size`, which training events lacked."""
+    known = [not math.isnan(z) for z in batch.columns["size"].tolist()]
+    n = len(known)
+    if not n:
+        return torch.zeros(3)
+    since = next((i for i, there in enumerate(reversed(known)) if there), None)
+    weights = [2 ** (-i / 4) for i in reversed(range(n))]
+    late = sum(w for w, there in zip(weights, known, strict=True) if there) / sum(weights)
+    return torch.tensor([sum(known) / n, 0.0 if since is None else 1 / (1 + since), late])
+
+
 def slow_ranks(batch: SequenceBatch) -> Tensor:
     """Return the ranks of the last three codes of one sequence."""
     codes = batch.columns["kind"].tolist()
@@ -167,6 +183,7 @@ def expected_of(batch: SequenceBatch, names: tuple[str, ...], slots: int = 4) ->
         parts["transitions"] = slow_transitions(one, slots)
         parts["rhythm"] = slow_rhythm(one, slots)
         parts["known_numbers"] = slow_known(one)
+        parts["missing_numbers"] = slow_missing(one)
         parts["last_ranks"] = slow_ranks(one)
         rows.append(torch.cat([parts[name] for name in names]))
     return torch.stack(rows)

@@ -24,6 +24,7 @@ from seqmel.data.kinds.category import category_codes
 from seqmel.data.kinds.number import (
     MIN_WITHIN,
     SHARES,
+    fraction_missing,
     group_scales,
     numeric_scales,
     quantiles_sql,
@@ -157,6 +158,7 @@ def _fit_on_columns(
         between = pool.submit(gaps, for_gaps)
         sorting = {c: pool.submit(finite, sample, c) for c in schema.numeric}
         numbers = {c: x.result() for c, x in sorting.items()}
+        known = {c: int(np.count_nonzero(~np.isnan(sample.numbers[c]))) for c in schema.numeric}
         middles = [pool.submit(middle_magnitudes, x) for x in numbers.values()]
     categorical = {}
     for c, frequent in counted.items():
@@ -180,7 +182,8 @@ def _fit_on_columns(
         overall = scale_of(shares, median[0] if median else None) if shares else None
         by = schema.numeric_by.get(c)
         groups = _groups_on_columns(source, c, by, sample) if by and overall else {}
-        numeric[c] = numeric_scales(c, source.label, overall, by, groups, categorical)
+        missing = fraction_missing(len(sample.time), known[c])
+        numeric[c] = numeric_scales(c, source.label, overall, by, groups, categorical, missing)
     kinds = fit_kinds(source, schema, categorical, FitOptions(min_count, max_categories))
     time = _time_scale(q_gaps, times.daily, times.low_us, times.high_us)
     time = with_time_zones(time, schema, categorical, source.label)

@@ -21,7 +21,14 @@ from seqmel.data.kinds.base import QUANTILES, ColumnKind, ColumnSQL, FitOptions,
 from seqmel.data.kinds.category import CategoryCodes
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.checking import no_numbers
-from seqmel.data.sources.source import EventSource, ident, is_integer, is_real, type_in_words
+from seqmel.data.sources.source import (
+    EventSource,
+    ident,
+    is_integer,
+    is_real,
+    literal,
+    type_in_words,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,6 +100,8 @@ class NumericScales(Fitted):
     overall: NumericScale
     by: str | None = None
     within: tuple[NumericScale | None, ...] = ()
+    missing: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Fraction of the training events that lack the number, of the table with the column."""
 
     def of_code(self, code: int) -> NumericScale:
         """Return the scale used for events with this code of the column `by`.
@@ -199,7 +208,8 @@ class NumberKind(ColumnKind[NumericScales]):
             if by and overall
             else {}
         )
-        return numeric_scales(column, source.label, overall, by, groups, codes)
+        missing = _fraction_missing(source, schema, column)
+        return numeric_scales(column, source.label, overall, by, groups, codes, missing)
 
     def register(self, source: EventSource, column: str, index: int, fitted: NumericScales) -> None:
         """Create the table of the scale of each code of the category, if there is one."""
@@ -397,6 +407,7 @@ def numeric_scales(
     by: str | None,
     groups: Mapping[str | None, NumericScale],
     categorical: Mapping[str, CategoryCodes],
+    missing: float,
 ) -> NumericScales:
     """Return the scales of a column.
 
@@ -407,6 +418,7 @@ def numeric_scales(
         by: the category that it is scaled within, if there is one.
         groups: the scales by the text of that category.
         categorical: the fitted codes of the categories.
+        missing: the fraction of events that lack the number.
 
     Raises:
         SchemaError: there is no finite number.
@@ -416,14 +428,29 @@ def numeric_scales(
             f"Column {column!r} of {label} holds no finite number. Leave it out of schema.numeric."
         )
     if by is None:
-        return NumericScales(overall=overall)
+        return NumericScales(overall=overall, missing=missing)
     codes = categorical[by]
     within = (
         groups.get(None) if codes.null else None,
         None,
         *(groups.get(v) for v in codes.values),
     )
-    return NumericScales(overall=overall, by=by, within=within)
+    return NumericScales(overall=overall, by=by, within=within, missing=missing)
+
+
+def _fraction_missing(source: EventSource, schema: EventSchema, column: str) -> float:
+    """Return the fraction of rows of `sample`, of the table with the column, that lack a number."""
+    tables = schema.sources_of(column)
+    where = f" WHERE __key IN ({', '.join(map(literal, tables))})" if tables else ""
+    rows, known = source.row(
+        f"SELECT count(*), count(*) FILTER (NOT isnan({ident(column)}::DOUBLE)) FROM sample{where}"
+    )
+    return fraction_missing(rows, known)
+
+
+def fraction_missing(rows: int, known: int) -> float:
+    """Return the fraction of rows that lack a number, to four digits."""
+    return round(1 - known / rows, 4) if rows else 0.0
 
 
 def group_scales(source: EventSource, rows: str, smallest: int) -> dict[str | None, NumericScale]:
