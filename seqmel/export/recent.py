@@ -43,9 +43,12 @@ def recent_events(
         time: The name of (E,) int64 microseconds.
     """
     found = []
-    if module.plain is not None and module.recent is not None:
+    if module.plain is not None:
         plain = _plain(g, module.plain, codes, numbers, gap, present)
-        found += _Recent(g, of, module.recent).parts(plain, codes)
+        if module.recent is not None:
+            found += _Recent(g, of, module.recent).parts(plain, codes)
+        if module.fractions is not None:
+            found.append(_fractions(g, of, plain, module.fractions.output_size))
     for kinds in module.kinds:
         found += _by_category(g, of, cast(RecentByCategory, kinds), codes, numbers)
     if module.transitions is not None:
@@ -80,6 +83,15 @@ def _plain(
         parts.append(hot if there is None else g.op("Mul", hot, g.unsqueeze(there, 1)))
     parts += [g.unsqueeze(numbers[name], 1) for name in events.numbers]
     return g.op("Concat", *parts, g.unsqueeze(gap, 1), axis=1)
+
+
+def _fractions(g: Graph, of: Clients, plain: str, size: int) -> str:
+    """Build the fractions of events with each one-hot code, the first columns of `plain`."""
+    hot = g.op(
+        "Slice", plain, g.const([0], np.int64), g.const([size], np.int64), g.const([1], np.int64)
+    )
+    count = g.unsqueeze(g.cast(of.lengths, np.float32), 1)
+    return g.op("Div", of.reduced(hot, size), g.op("Max", count, g.const(1.0, np.float32)))
 
 
 class _Recent:

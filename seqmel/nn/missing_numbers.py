@@ -56,20 +56,14 @@ class MissingNumbers(nn.Module):
 
         Number known, events since the last one (-1 is never), and decayed number.
         """
-        if not batch.events:
-            nothing = torch.zeros(len(batch), len(self.columns), device=batch.device)
-            return {"number": nothing, "ago": nothing - 1, "decayed": nothing}
-        values = torch.stack([batch.columns[name] for name in self.columns], dim=1)
-        known = (~values.isnan()).float()
-        count = batch.offsets.diff()
-        place = batch.positions()
-        age = count.index_select(0, batch.sequence_index) - 1 - place
+        known = (~batch.stacked(self.columns).isnan()).float()
         # The place of the last one, counted from 1; 0 is never.
-        latest = segment_max(known * (place + 1).unsqueeze(1).float(), batch)
+        latest = segment_max(known * (batch.positions() + 1).unsqueeze(1), batch)
+        decay = torch.exp(batch.ages.float() * -RATE).unsqueeze(1)
         return {
             "number": segment_sum(known, batch),
-            "ago": torch.where(latest > 0, count.unsqueeze(1) - latest, -1.0),
-            "decayed": segment_sum(known * torch.exp(age.float() * -RATE).unsqueeze(1), batch),
+            "ago": torch.where(latest > 0, batch.counts.unsqueeze(1) - latest, -1.0),
+            "decayed": segment_sum(known * decay, batch),
         }
 
     def read(self, summary: Summary, count: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from seqmel.core.scatter import sum_rows
 from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.vocabulary import NULL, UNSEEN, Vocabulary
+from seqmel.nn.code_fractions import CodeFractions
 from seqmel.nn.events import clipped_gaps
 from seqmel.nn.known_numbers import KnownNumbers
 from seqmel.nn.last_ranks import LastRanks
@@ -155,7 +156,8 @@ class PlainEvents(nn.Module):
         self.register_buffer(
             "hot_code", torch.tensor([c for _, c in hot], dtype=torch.int32), False
         )
-        self.output_size = sum(sizes) + len(self.numbers) + 1
+        self.code_size = len(hot)
+        self.output_size = self.code_size + len(self.numbers) + 1
 
     def forward(self, batch: SequenceBatch) -> Tensor:
         """Compute the plain numbers of the events of a batch: (E, output_size)."""
@@ -343,8 +345,14 @@ class RecentEvents(nn.Module):
         self, names: Sequence[str], vocabulary: Vocabulary, slots: Mapping[Kind, int]
     ) -> None:
         super().__init__()
-        self.plain = PlainEvents(vocabulary) if "recent" in names else None
-        self.recent = Recent(self.plain) if self.plain is not None else None
+        has_fractions = "code_fractions" in names and bool(vocabulary.categorical)
+        self.plain = PlainEvents(vocabulary) if "recent" in names or has_fractions else None
+        self.recent = Recent(self.plain) if self.plain is not None and "recent" in names else None
+        self.fractions = (
+            CodeFractions(self.plain.code_size)
+            if self.plain is not None and has_fractions
+            else None
+        )
         numbers = numbers_by_column(vocabulary, slots)
         self.kinds = nn.ModuleList(
             RecentByCategory(column, slots[column], numbers[column])
@@ -361,7 +369,7 @@ class RecentEvents(nn.Module):
         self.missing = MissingNumbers(lacked) if lacked else None
         has_ranks = "last_ranks" in names and bool(vocabulary.categorical)
         self.ranks = LastRanks(vocabulary) if has_ranks else None
-        parts: dict[str, Any] = {"recent_": self.recent}
+        parts: dict[str, Any] = {"recent_": self.recent, "fractions_": self.fractions}
         parts |= {f"kinds{i}_": kinds for i, kinds in enumerate(self.kinds)}
         parts["transitions_"] = self.transitions
         parts["rhythm_"] = self.rhythm
@@ -394,7 +402,9 @@ class RecentEvents(nn.Module):
             ]
         )
 
-    def _summarise(self, given: Mapping[str, Tensor], batch: SequenceBatch) -> Summary:
+    def _summarise(self, given: dict[str, Tensor], batch: SequenceBatch) -> Summary:
+        if self.fractions is not None:
+            given["fractions_"] = given["recent_"][:, : self.fractions.output_size]
         found: Summary = {}
         for prefix, part in self.parts.items():
             own = (given[prefix],) if prefix in given else ()

@@ -35,6 +35,7 @@ MANY = Vocabulary(  # a category with more codes than have a place
 )
 NAMES = [
     ("recent",),
+    ("code_fractions",),
     ("category_recent",),
     ("transitions",),
     ("rhythm",),
@@ -42,7 +43,7 @@ NAMES = [
     ("missing_numbers",),
     ("last_ranks",),
     (
-        *("recent", "category_recent", "transitions", "rhythm", "known_numbers"),
+        *("recent", "code_fractions", "category_recent", "transitions", "rhythm", "known_numbers"),
         *("missing_numbers", "last_ranks"),
     ),
 ]
@@ -86,6 +87,12 @@ def slow_recent(batch: SequenceBatch) -> Tensor:
         run += 1
     changes = sum(a != b for a, b in zip(kinds[1:], kinds[:-1], strict=True)) / max(1, n - 1)
     return torch.cat([*last, late - x.mean(0), drift, torch.tensor([math.log1p(run), changes])])
+
+
+def slow_fractions(batch: SequenceBatch) -> Tensor:
+    """Return the fraction of one sequence's events with each code."""
+    kinds = batch.columns["kind"].tolist()
+    return torch.tensor([kinds.count(code) / max(1, len(kinds)) for code in range(5)])
 
 
 def slow_by_category(batch: SequenceBatch, slots: int) -> Tensor:
@@ -180,6 +187,7 @@ def expected_of(batch: SequenceBatch, names: tuple[str, ...], slots: int = 4) ->
     for i in range(len(batch)):
         one = part(batch, i)
         parts = {"recent": slow_recent(one), "category_recent": slow_by_category(one, slots)}
+        parts["code_fractions"] = slow_fractions(one)
         parts["transitions"] = slow_transitions(one, slots)
         parts["rhythm"] = slow_rhythm(one, slots)
         parts["known_numbers"] = slow_known(one)

@@ -156,6 +156,7 @@ PoolingName: TypeAlias = Literal[
     "attention",
     "category_mean",
     "recent",
+    "code_fractions",
     "category_recent",
     "transitions",
     "rhythm",
@@ -170,13 +171,13 @@ PoolingOptions: TypeAlias = Annotated[
 """One way or several, side by side."""
 DEFAULT_POOLING: tuple[PoolingName, ...] = (
     "mean", "std", "max", "log_sum", "category_mean",
-    "last_event", "recent", "category_recent", "transitions", "rhythm", "known_numbers",
-    "missing_numbers", "last_ranks",
+    "last_event", "recent", "code_fractions", "category_recent", "transitions", "rhythm",
+    "known_numbers", "missing_numbers", "last_ranks",
 )  # fmt: skip
 LAST_EVENT = "last_event"
 RECENT_POOLINGS = (
-    LAST_EVENT, "recent", "category_recent", "transitions", "rhythm", "known_numbers",
-    "missing_numbers", "last_ranks",
+    LAST_EVENT, "recent", "code_fractions", "category_recent", "transitions", "rhythm",
+    "known_numbers", "missing_numbers", "last_ranks",
 )  # fmt: skip
 """Poolings of the last events, which no objective sees and which have no weights of their own.
 
@@ -203,6 +204,7 @@ POOLINGS = {
         "The last events as they are, how they differ from the others, and what is "
         "repeated at the end; not learnt."
     ),
+    "code_fractions": "The fraction of events with each of the first category values; not learnt.",
     "category_recent": (
         "Of each kind of event how long ago it was, its last numbers, and these "
         "less their mean; not learnt."
@@ -265,6 +267,11 @@ POOLING_FACTS = {
         "the last events as plain numbers; sum q^(n-1-i) x_i / sum q^(n-1-i) - m, q = 2^(-1/4); "
         "(4 / n^2) sum (i - (n-1)/2) x_i; run lengths",
         "the end of a sequence matters, or what changes along it",
+        "",
+    ),
+    "code_fractions": (
+        "n_v / n for the codes v that have one-hot columns, 32 of all categories together",
+        "what a client prefers, or who wins more often, matters beside how often it is there",
         "",
     ),
     "category_recent": (
