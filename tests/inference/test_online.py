@@ -113,8 +113,8 @@ def test_a_call_takes_few_operations(scorer: Scorer) -> None:
     events = CLIENTS[100].sort_values("event_time").to_dict("records")
     state = scorer.update(events[:-1])
     for most, call in (
-        (500, lambda: scorer.embed(events)),
-        (500, lambda: scorer.update(events[-1], state)),
+        (540, lambda: scorer.embed(events)),
+        (540, lambda: scorer.update(events[-1], state)),
         (200, lambda: scorer.embed(state)),
     ):
         with torch.inference_mode(), _Operations() as operations:
