@@ -11,6 +11,7 @@ import numpy as np
 from seqmel.data.vocabulary import UNSEEN
 from seqmel.export.graph import Clients, Graph, slots_of_events
 from seqmel.export.rhythm import known_numbers, last_ranks, missing_numbers, rhythm
+from seqmel.nn.category_components import COMPONENTS, CategoryComponents
 from seqmel.nn.recent import HALF_LIFE, PlainEvents, Recent, RecentByCategory, RecentEvents
 from seqmel.nn.transitions import Transitions
 
@@ -53,6 +54,8 @@ def recent_events(
         found += _by_category(g, of, cast(RecentByCategory, kinds), codes, numbers)
     if module.transitions is not None:
         found.append(_transitions(g, of, module.transitions, codes))
+    if module.components is not None:
+        found += _components(g, of, module.components, codes)
     if module.rhythm is not None:
         found += rhythm(g, of, module.rhythm, codes, gap, time)
     if module.known is not None:
@@ -190,6 +193,19 @@ def _by_category(
     for parts in (values, means, change):  # grouped by category value
         beside = g.op("Concat", *(g.unsqueeze(part, 2) for part in parts), axis=2)
         found.append(g.op("Reshape", beside, width))
+    return found
+
+
+def _components(
+    g: Graph, of: Clients, module: CategoryComponents, codes: Mapping[str, str]
+) -> list[str]:
+    """Sum the rows of the values of each column by client: (B, COMPONENTS) each."""
+    count = g.op("Max", g.cast(of.lengths, np.float32), g.const(1.0, np.float32))
+    root = g.unsqueeze(g.op("Sqrt", count), 1)
+    found = []
+    for name in module.columns:
+        rows = g.op("Gather", g.weight(module.table(name)), codes[name])
+        found.append(g.op("Div", of.reduced(rows, COMPONENTS), root))
     return found
 
 

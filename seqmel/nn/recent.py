@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from seqmel.core.scatter import sum_rows
 from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.vocabulary import NULL, UNSEEN, Vocabulary
+from seqmel.nn.category_components import CategoryComponents, columns_of_many
 from seqmel.nn.code_fractions import CodeFractions
 from seqmel.nn.events import clipped_gaps
 from seqmel.nn.known_numbers import KnownNumbers
@@ -362,6 +363,8 @@ class RecentEvents(nn.Module):
         if slots and "transitions" in names:
             first = next(iter(slots))
             self.transitions = Transitions(first, slots[first])
+        many = columns_of_many(vocabulary) if "category_components" in names else {}
+        self.components = CategoryComponents(many) if many else None
         self.rhythm = Rhythm(vocabulary.time, slots) if "rhythm" in names else None
         has_known = "known_numbers" in names and bool(vocabulary.numeric)
         self.known = KnownNumbers(vocabulary) if has_known else None
@@ -372,6 +375,7 @@ class RecentEvents(nn.Module):
         parts: dict[str, Any] = {"recent_": self.recent, "fractions_": self.fractions}
         parts |= {f"kinds{i}_": kinds for i, kinds in enumerate(self.kinds)}
         parts["transitions_"] = self.transitions
+        parts["components_"] = self.components
         parts["rhythm_"] = self.rhythm
         parts["known_"] = self.known
         parts["missing_"] = self.missing

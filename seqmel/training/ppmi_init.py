@@ -28,6 +28,7 @@ from seqmel.core.random_streams import Stream, generator
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.encoder import SequenceEncoder
+from seqmel.training.category_components_fit import fit_category_components
 from seqmel.training.transitions_fit import fit_transitions
 
 __all__ = ["cooccurrences", "factorise", "new_encoder", "ppmi"]
@@ -54,6 +55,8 @@ def new_encoder(
     clients = torch.arange(len(sequences)) if clients is None else clients
     if encoder.recent is not None and encoder.recent.transitions is not None:
         fit_transitions(encoder.recent.transitions, sequences, clients)
+    if encoder.recent is not None and encoder.recent.components is not None:
+        fit_category_components(encoder.recent.components, sequences, clients)
     if config.event_encoder.category_init is None:
         return encoder
     table = encoder.events.table.data

@@ -41,6 +41,12 @@ ENCODERS: dict[str, Any] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the small categories of this file components, too."""
+    monkeypatch.setattr("seqmel.nn.category_components.LEAST", 2)
+
+
 def made(encoder: Any, **changes: Any) -> Model:
     pooling = {
         "pooling": [
@@ -54,6 +60,12 @@ def made(encoder: Any, **changes: Any) -> Model:
             "recent",
             "category_recent",
             "transitions",
+            "code_fractions",
+            "category_components",
+            "rhythm",
+            "known_numbers",
+            "missing_numbers",
+            "last_ranks",
         ],
         "category_mean": {"values": 3},
     }
@@ -67,6 +79,9 @@ def made(encoder: Any, **changes: Any) -> Model:
     if encoder_.recent is not None and encoder_.recent.transitions is not None:
         table = encoder_.recent.transitions
         table.set_components(torch.randn(table.slots * (table.slots - 1) // 2, table.output_size))
+    if encoder_.recent is not None and encoder_.recent.components is not None:
+        for values in encoder_.recent.components.buffers():
+            values.normal_()
     return Model(config, SCHEMA, VOCABULARY, encoder_, {})
 
 
