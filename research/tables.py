@@ -106,7 +106,7 @@ def battery(role: str) -> Rows:
     plan = yaml.safe_load((ROOT / "configs/tables/battery.yaml").read_text(encoding="utf-8"))
     roles = {data: options["role"] for data, options in plan["data"].items()}
     head = ["set", "target, metric", "aggregates", ORDER, ALONE, "linear", "averaged"]
-    rows: Rows = [[*head, f"{ALONE} - {ORDER}"]]
+    rows: Rows = [[*head, "difference"]]
     for data, target, table in of_targets("battery"):
         if roles[data] == role:
             means = table.groupby("features")["value"].mean()
