@@ -2,8 +2,8 @@
 
     python research/tables.py
 
-replaces what stands between `<!-- table NAME -->` and `<!-- end -->` in README.md and docs/*.md,
-and draws docs/pictures/{quality,speed,reliability}.svg. A test checks that nothing would change.
+replaces what stands between `<!-- table NAME -->` and `<!-- end -->` in the pages of `PAGES`, and
+draws docs/pictures/{quality,speed,reliability}.svg. A test checks that nothing would change.
 """
 
 from __future__ import annotations
@@ -25,7 +25,15 @@ from scipy import stats
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "research" / "data"
-PAGES = ("README.md", "docs/results.md", "docs/performance.md", "docs/reliability.md")
+PAGES = (
+    "README.md",
+    "docs/results.md",
+    "docs/performance.md",
+    "docs/reliability.md",
+    "docs/how-to/facts.md",
+    "docs/how-to/labels.md",
+    "docs/how-to/several-tables.md",
+)
 ORDER, ALONE = "aggregates with order", "embeddings"
 AVERAGED = "embeddings: linear, aggregates with order: averaged"
 COLUMNS = ["aggregates", ORDER, ALONE, "embeddings: linear"]
@@ -210,6 +218,30 @@ def text_columns() -> Rows:
     return rows
 
 
+def facts() -> Rows:
+    rows: Rows = [["features and model", "AUROC", "minus LightGBM on everything"]]
+    for r in measured("facts"):
+        rows.append([r["features"], interval(r["auroc"]), interval(r["difference"])])
+    return rows
+
+
+def labels_from_events() -> Rows:
+    rows: Rows = [["read by", "AUROC"]]
+    for r in measured("labels_from_events"):
+        mean, low, high = map(number, r["auroc"])
+        rows.append([r["features"], f"{mean} ({low} to {high})"])
+    return rows
+
+
+def several_tables() -> Rows:
+    heads = ["one table with a column `is_cancel`", "purchases and cancellations", "difference"]
+    rows: Rows = [["embeddings read by", *heads]]
+    for r in measured("several_tables"):
+        cells = [interval(r[name]) for name in ("one table", "several tables", "difference")]
+        rows.append([r["read by"], *cells])
+    return rows
+
+
 def quality() -> Rows:
     """A few targets for the README, good and bad: two seeds where there are two."""
     rows: Rows = [["set, target, metric", ORDER, ALONE, "difference"]]
@@ -282,6 +314,9 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "next events, chosen on": lambda: next_events(chosen=True),
     "next events, confirmed on": lambda: next_events(chosen=False),
     "text": text_columns,
+    "facts": facts,
+    "labels from events": labels_from_events,
+    "several tables": several_tables,
     "battery of sets to choose by": lambda: battery("choose"),
     "battery of sets to confirm": lambda: battery("confirm"),
     "two seeds": two_seeds,
