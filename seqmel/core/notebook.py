@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from seqmel.core.colours import COLOURS
 from seqmel.core.units import task_words
 
 __all__ = ["NotebookProgress", "curves"]
@@ -24,7 +25,6 @@ _PANELS = ("loss", "validation_loss", "recall_at_1", "auroc", "accuracy", "r2", 
 _MOST_PANELS = 3
 _WIDTH, _HEIGHT = 190, 120
 _LEFT, _RIGHT, _TOP, _BOTTOM = 8, 52, 26, 12
-_COLOUR = "#2a6f97"
 
 
 def curves(history: Sequence[Mapping[str, float]]) -> str:
@@ -64,8 +64,8 @@ def _panel(name: str, history: Sequence[Mapping[str, float]]) -> str:
     title = name.replace("_at_", "@").replace("_", " ")
     return (
         f'<text x="{_LEFT}" y="14">{title}: {len(values)} epochs, from {values[0]:.3g}</text>'
-        f'<polyline points="{line}" fill="none" stroke="{_COLOUR}" stroke-width="2"/>'
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{_COLOUR}"/>'
+        f'<polyline points="{line}" fill="none" stroke="{COLOURS[0]}" stroke-width="2"/>'
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{COLOURS[0]}"/>'
         f'<text x="{x + 6:.1f}" y="{y + 4:.1f}">{values[-1]:.3g}</text>'
     )
 

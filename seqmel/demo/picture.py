@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from seqmel.core.colours import COLOURS, GREYS
 from seqmel.evaluation.feature_sets import BASELINES
 from seqmel.evaluation.results import TITLES, Scores
 
 __all__ = ["draw_demo"]
 
-_COLOURS = ("#a9bcc8", "#2a6f97", "#e07a5f")
-_CLASSES = ("#2a6f97", "#e07a5f", "#3f9169", "#d9a441", "#7a5cab", "#bf4b7b", "#5e8f1f", "#8a5a44")
+_KINDS = ("#a9bcc8", *COLOURS[:2])
 
 
 def draw_demo(
@@ -111,7 +111,7 @@ def _colours(count: int, *, ordered: bool) -> list[str]:
 
     scale = colormaps["viridis"]
     return [
-        to_hex(scale(i / (count - 1))) if ordered else _CLASSES[i % len(_CLASSES)]
+        to_hex(scale(i / (count - 1))) if ordered else COLOURS[i % len(COLOURS)]
         for i in range(count)
     ]
 
@@ -120,7 +120,7 @@ def _draw_scores(axis: Any, scores: Scores, *, named: bool) -> None:
     names = list(scores.matched)
     values = [scores.score(name) for name in names]
     kinds = [0 if name in BASELINES else 2 if BASELINES[0] in name else 1 for name in names]
-    colours = [_COLOURS[kind] for kind in kinds]
+    colours = [_KINDS[kind] for kind in kinds]
     axis.barh(
         names,
         [v.mean for v in values],
@@ -133,7 +133,7 @@ def _draw_scores(axis: Any, scores: Scores, *, named: bool) -> None:
     )
     axis.invert_yaxis()
     chance = 0.5 if scores.primary == "auroc" else max(scores.classes.values()) / scores.clients
-    axis.axvline(chance, color="#888", linewidth=1, linestyle=":")
+    axis.axvline(chance, color=GREYS[1], linewidth=1, linestyle=":")
     axis.set_xlabel("dotted: chance", fontsize=8)
     axis.set_xlim(max(0.0, chance - 0.05), 1.0)
     for place, value in enumerate(values):
@@ -154,7 +154,7 @@ def _draw_curve(axis: Any, history: list[dict[str, float]], name: str, title: st
         [row["epoch"] for row in history],
         [row[name] for row in history],
         marker="o",
-        color=_COLOURS[1],
+        color=COLOURS[0],
     )
     axis.set_title(title, fontsize=10)
     axis.set_xlabel("epoch", fontsize=8)

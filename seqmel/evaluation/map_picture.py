@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from seqmel.core.colours import COLOURS, GREYS
 from seqmel.evaluation.map_layouts import MapLayout
 
 __all__ = ["colour_values", "draw_layouts"]
@@ -36,13 +37,13 @@ def draw_layouts(
     number = colours is not None and pd.api.types.is_float_dtype(colours)
     for panel, layout in zip(panels, layouts, strict=True):
         x, y = layout.points.T
-        panel.scatter(x, y, s=size, color="#bbbbbb", linewidths=0)
+        panel.scatter(x, y, s=size, color=GREYS[0], linewidths=0)
         if colours is not None and number:
             shown = panel.scatter(x, y, s=size, c=colours, cmap="viridis", linewidths=0)
         elif colours is not None:
-            for value in colours.dropna().unique():
+            for value, colour in zip(colours.dropna().unique(), COLOURS, strict=False):
                 at = (colours == value).to_numpy()
-                panel.scatter(x[at], y[at], s=size, label=str(value), linewidths=0)
+                panel.scatter(x[at], y[at], s=size, color=colour, label=str(value), linewidths=0)
         panel.set_title(layout.name)
         panel.set_xticks([]), panel.set_yticks([])
         panel.set_xlabel(

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from seqmel.core.colours import COLOURS, FAINT, GREYS
 from seqmel.evaluation.curves import Curve, Point
 from seqmel.evaluation.feature_sets import BASELINES
 
 __all__ = ["Line", "Panel", "draw_curves", "draw_panels"]
 
-_COLOURS = ("#2a6f97", "#e07a5f", "#81b29a", "#6d597a", "#b08968", "#3d405b")
-_GREYS = ("#bbbbbb", "#777777")
 _TITLES = {
     "label_fraction": "fraction of the training clients with a label",
     "bytes": "bytes per vector",
@@ -86,8 +85,8 @@ def draw_panels(panels: Sequence[Panel]) -> Any:
     names = dict.fromkeys(
         line.name for panel in panels for line in panel.lines if line.name not in BASELINES
     )
-    colours = {name: _COLOURS[place % len(_COLOURS)] for place, name in enumerate(names)} | dict(
-        zip(BASELINES, _GREYS, strict=True)
+    colours = {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(names)} | dict(
+        zip(BASELINES, GREYS, strict=True)
     )
     alike = len({frozenset(line.name for line in panel.lines) for panel in panels}) == 1
     layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08)
@@ -155,7 +154,7 @@ def _draw(axis: Any, panel: Panel, colours: dict[str, str]) -> None:
     axis.set_title(panel.title, loc="left", fontsize=10)
     axis.set_xlabel(panel.across, fontsize=9)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.grid(axis="y", color="#eeeeee")
+    axis.grid(axis="y", color=FAINT)
     axis.set_axisbelow(True)
     axis.tick_params(labelsize=8)
 

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from seqmel.core.colours import COLOURS, FAINT, GREYS
 from seqmel.evaluation.metrics import Floats
 from seqmel.evaluation.predictions import ScoredPredictions
 
 __all__ = ["draw_predictions"]
 
-_COLOURS = ("#2a6f97", "#e07a5f", "#81b29a", "#6d597a", "#b08968", "#3d405b")
-_MOST_CLASSES = len(_COLOURS)
+_MOST_CLASSES = len(COLOURS)
 _BINS = 10
 _MOST_POINTS = 5_000
 
@@ -43,7 +43,7 @@ def draw_predictions(path: Path, found: ScoredPredictions) -> None:
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=8)
-        axis.grid(color="#eeeeee")
+        axis.grid(color=FAINT)
         axis.set_axisbelow(True)
     figure.savefig(path, format="png", dpi=120, metadata={"Software": None})
 
@@ -57,7 +57,7 @@ def _draw_classes(axes: Any, found: ScoredPredictions) -> None:
         :_MOST_CLASSES
     ]
     drawn = [1] if len(found.classes) == 2 else sorted(frequent.tolist())
-    for code, colour in zip(drawn, _COLOURS, strict=False):
+    for code, colour in zip(drawn, COLOURS, strict=False):
         there = found.y == code
         probability = found.predicted[:, code]
         name = found.classes[code]
@@ -70,7 +70,7 @@ def _draw_classes(axes: Any, found: ScoredPredictions) -> None:
             *_frequencies(there, probability), color=colour, marker="o", markersize=4, label=name
         )
     for axis in (roc, calibration):
-        axis.plot([0, 1], [0, 1], color="#888888", lw=0.8, ls=":")
+        axis.plot([0, 1], [0, 1], color=GREYS[1], lw=0.8, ls=":")
     for axis, title, across, up in (
         (roc, "ROC", "false positive rate", "true positive rate"),
         (
@@ -103,10 +103,10 @@ def _draw_quantity(axes: Any, found: ScoredPredictions) -> None:
     """Draw predicted against true values, per client and as means of bins of equal size."""
     points, bins = axes
     some = np.random.default_rng(0).permutation(len(found.y))[:_MOST_POINTS]
-    points.scatter(found.predicted[some], found.y[some], s=6, alpha=0.4, color=_COLOURS[0], lw=0)
+    points.scatter(found.predicted[some], found.y[some], s=6, alpha=0.4, color=COLOURS[0], lw=0)
     order = np.array_split(np.argsort(found.predicted, kind="stable"), min(_BINS, len(found.y)))
     means = [(float(found.predicted[b].mean()), float(found.y[b].mean())) for b in order]
-    bins.plot(*zip(*means, strict=True), marker="o", markersize=4, color=_COLOURS[0])
+    bins.plot(*zip(*means, strict=True), marker="o", markersize=4, color=COLOURS[0])
     for axis, title in (
         (points, f"{found.target}: each client"),
         (bins, "Means of ten bins of equal size"),
@@ -118,7 +118,7 @@ def _draw_quantity(axes: Any, found: ScoredPredictions) -> None:
                 max(axis.get_xlim()[1], axis.get_ylim()[1]),
             )
         )
-        axis.plot([low, high], [low, high], color="#888888", lw=0.8, ls=":")
+        axis.plot([low, high], [low, high], color=GREYS[1], lw=0.8, ls=":")
         axis.set_title(title, loc="left", fontsize=10)
         axis.set_xlabel("predicted", fontsize=9)
         axis.set_ylabel("true", fontsize=9)

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from seqmel.core.colours import COLOURS, GREYS, INK
+
 __all__ = ["draw_reasons", "score_so_far"]
 
-_UP, _DOWN, _SCORE = "#2a6f97", "#e07a5f", "#3d405b"
+_UP, _DOWN = COLOURS[:2]
 _MOST_CLIENTS = 8
 _MOST_COLUMNS = 10
 
@@ -64,14 +66,14 @@ def _draw_timeline(axis: Any, rows: pd.DataFrame) -> None:
     start = rows.loc[rows["part"] != "event", "contribution"].sum()
     axis.set_ylabel("score", fontsize=8)
     if found.empty:
-        axis.axhline(start, color=_SCORE)
+        axis.axhline(start, color=INK)
         return
     times = found["time"].to_numpy()
     before = np.append(start, found["score"].to_numpy()[:-1])
     colours = np.where(found["contribution"] >= 0, _UP, _DOWN)
     axis.vlines(times, before, found["score"], colors=colours, linewidth=3)
-    axis.step(times, found["score"], where="post", color=_SCORE, linewidth=0.8)
-    axis.axhline(start, color="#bbbbbb", linewidth=0.8, linestyle="--")
+    axis.step(times, found["score"], where="post", color=INK, linewidth=0.8)
+    axis.axhline(start, color=GREYS[0], linewidth=0.8, linestyle="--")
 
 
 def _draw_columns(axis: Any, rows: pd.DataFrame) -> None:
@@ -82,4 +84,4 @@ def _draw_columns(axis: Any, rows: pd.DataFrame) -> None:
     chosen = totals.iloc[order]
     axis.barh(range(len(chosen)), chosen, color=np.where(chosen >= 0, _UP, _DOWN))
     axis.set_yticks(range(len(chosen)), [str(name) for name in chosen.index])
-    axis.axvline(0, color="#bbbbbb", linewidth=0.8)
+    axis.axvline(0, color=GREYS[0], linewidth=0.8)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from seqmel.core.colours import COLOURS
 from seqmel.evaluation.feature_sets import (
     AGGREGATES,
     BASELINES,
@@ -123,7 +124,7 @@ def _points(results: pd.DataFrame) -> Any:
             xerr=widths,
             fmt="o",
             capsize=3,
-            color="#2f6f9f",
+            color=COLOURS[0],
         )
         axes.set_yticks(places, list(sets))
         axes.set_title(f"{data}: {target}, {metric}", loc="left", fontsize=10)

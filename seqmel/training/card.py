@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from seqmel.core.colours import COLOURS
 from seqmel.core.errors import shown
 from seqmel.data.tables.targets import Target
 from seqmel.model import TrainedModel
@@ -264,7 +265,7 @@ def draw_curves(
             [row["epoch"] for row in history],
             [row[name] for row in history],
             marker="o",
-            color="#2a6f97",
+            color=COLOURS[0],
         )
         axis.set_title(name.replace("_at_", "@").replace("_", " "), fontsize=10)
         axis.set_xlabel("epoch")
