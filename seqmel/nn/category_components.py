@@ -1,4 +1,4 @@
-"""Category components: which of many category values a client has, as a few numbers.
+"""Category components: the category values that a client has, of very many, as a few numbers.
 
 A client who saw two hundred of three thousand films has a taste, and no place for three thousand
 counts: most films were seen by few. Latent semantic analysis (Deerwester et al.: Indexing by latent

@@ -211,8 +211,8 @@ POOLINGS = {
         "less their mean; not learnt."
     ),
     "category_components": (
-        "Which of many category values a client has, as a few singular vectors of the matrix of "
-        "clients and values; not learnt."
+        "The category values that a client has, of very many, as a few singular vectors of the "
+        "matrix of clients and values; not learnt."
     ),
     "transitions": (
         "Which kind of event follows which more than the other way round, as a few "
