@@ -54,17 +54,23 @@ def memory(url: str) -> float:
 def send(
     url: str, requests: list[bytes], first: int, end: float, seconds: list[float], wrong: list[str]
 ) -> None:
-    """Send requests over one connection until the time is over."""
+    """Send requests over one connection until the time is over; one that fails is opened again."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
     place = first
     while time.monotonic() < end:
         body = requests[place % len(requests)]
         place += 1
         began = time.perf_counter()
-        connection.request("POST", "/embed", body, {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        text = answer.read()
-        seconds.append(time.perf_counter() - began)
+        try:
+            connection.request("POST", "/embed", body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            text = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            wrong.append(f"{type(error).__name__}: {error}")
+            connection.close()
+            continue
+        finally:
+            seconds.append(time.perf_counter() - began)
         if answer.status != 200:
             wrong.append(f"{answer.status} {text[:200].decode(errors='replace')}")
 
@@ -100,7 +106,7 @@ def main() -> None:
     print(
         f"{len(every):,} requests of {int(np.median(counts))} events over {asked.connections} "
         f"connections: {len(every) / asked.seconds:,.0f} per second, p50 {p50:.1f} ms, p99 "
-        f"{p99:.1f} ms, {len(wrong)} refused"
+        f"{p99:.1f} ms, {len(wrong)} refused or failed"
     )
     print(f"memory of the service {before:,.0f} MB before, {memory(asked.url):,.0f} MB after")
     for line in wrong[:3]:

@@ -175,7 +175,10 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
+            if error.filename is None or error.strerror is None:
+                raise
+            say(f"seqmel: {error.filename} cannot be read or written: {error.strerror}.")
+            sys.exit(2)
         silence(sys.stdout)
         say(f"seqmel: The disk is full ({error.filename or error}). Free space and run it again.")
         sys.exit(2)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import ValidationError
 from typer.core import TyperCommand
 
-from seqmel.core.errors import ConfigError
+from seqmel.config.validation_errors import expectation
+from seqmel.core.errors import ConfigError, plain
 from seqmel.core.renames import warn_renamed
 
 __all__ = ["RENAMED_FLAGS", "CommandWithOldFlags"]
@@ -27,13 +29,30 @@ RENAMED_FLAGS = {
 
 
 class CommandWithOldFlags(TyperCommand):
-    """A command that takes its old flags too."""
+    """A command that takes its old flags too, and refuses values in a line."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments after each old flag has been replaced by the new one."""
-        return super().parse_args(
-            ctx, _with_new_flags(args, RENAMED_FLAGS.get(self.name or "", {}))
-        )
+        """Parse the arguments after each old flag has been replaced by the new one.
+
+        Raises:
+            ConfigError: a value does not fit its option.
+        """
+        words = _with_new_flags(args, RENAMED_FLAGS.get(self.name or "", {}))
+        try:
+            return super().parse_args(ctx, words)
+        except Exception as error:
+            if isinstance(error.__cause__, ValidationError):  # newer versions of typer
+                raise ConfigError(_refusal(error, error.__cause__)) from None
+            raise
+
+
+def _refusal(error: Any, cause: ValidationError) -> str:
+    first = cause.errors()[0]
+    flags = [flag for flag in error.param.opts if flag.startswith("--")]
+    wanted = expectation(first) or "another value"
+    return (
+        f"{(flags or error.param.opts)[0]} cannot be {plain(first['input'])!r}. Expected {wanted}."
+    )
 
 
 def _with_new_flags(args: list[str], renames: dict[str, str]) -> list[str]:

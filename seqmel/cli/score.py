@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from seqmel.core.atomic_files import atomic_write, check_not_input
+from seqmel.core.atomic_files import atomic_write, check_result
 from seqmel.core.errors import ConfigError
 from seqmel.data.tables.labels import Task, column_names, named_client, read_labels
 from seqmel.evaluation.predictions import read_predictions, score_predictions
@@ -39,7 +39,7 @@ def score_files(
     if len(targets) > 1 and (column is not None or plot is not None):
         raise ConfigError("--column and --plot are for one target. Score the targets one by one.")
     for written_to in (json_file, plot):
-        check_not_input(written_to, predictions, labels)
+        check_result(written_to, predictions, labels)
     found = []
     if client is None:
         client = _shared_client(predictions, labels, {*targets, time_column, column})

@@ -40,8 +40,8 @@ _WANTED = {
     "list_type": SHAPES["tuple_type"],
     "missing": "a value",
     "none_required": "null",
-    "too_short": "at least {min_length} entries",
-    "too_long": "at most {max_length} entries",
+    "too_short": "no fewer entries than {min_length}",
+    "too_long": "no more entries than {max_length}",
     "string_too_short": "text of at least {min_length} characters",
 }
 """pydantic error type -> what is expected instead."""

@@ -22,9 +22,9 @@ if sys.platform != "win32":
 __all__ = [
     "allocate",
     "atomic_write",
-    "check_not_input",
     "check_output",
     "check_parquet_name",
+    "check_result",
     "exclusive_lock",
     "file_stamps",
     "map_vectors",
@@ -87,7 +87,7 @@ def check_output(
         there = "a folder" if path.is_dir() else "a file"
         made = "a file" if path.is_dir() else "a folder"
         raise OutputError(f"{path} is {there}, and the output is {made}. Name another output.")
-    check_not_input(path, *reads)
+    _check_not_input(path, *reads)
     around = path.parent
     while not around.exists():
         around = around.parent
@@ -95,9 +95,23 @@ def check_output(
         raise OutputError(f"Cannot write {path}: {around} is not a folder that can be written to.")
 
 
-def check_not_input(path: Path | None, *reads: object) -> None:
-    """Check before any work that an output does not replace an input, or a folder around one."""
-    if path is None or not path.exists():
+def check_result(path: Path | None, *reads: object) -> None:
+    """Check before any work that a file of results can be written, and replaces no input.
+
+    Args:
+        path: The file, which may exist; None for none.
+        *reads: Inputs, see `check_output`.
+
+    Raises:
+        OutputError: It cannot be written, or would replace an input.
+    """
+    if path is not None:
+        check_output(path, overwrite=True, folder=False, reads=reads)
+
+
+def _check_not_input(path: Path, *reads: object) -> None:
+    """Check that an output does not replace an input, or a folder around one."""
+    if not path.exists():
         return
     whole = path.resolve()
     for read in _each(reads):

@@ -116,8 +116,14 @@ def read_space(path: str | Path) -> dict[str, Any]:
     """
     try:
         space = parse_yaml(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"The search space {path} cannot be read: {error}") from None
+    except FileNotFoundError:
+        raise ConfigError(f"No such search space: {path}.") from None
+    except OSError as error:
+        raise ConfigError(
+            f"The search space {path} cannot be read: {error.strerror or error}."
+        ) from None
+    except ValueError:
+        raise ConfigError(f"The search space {path} is not text in UTF-8.") from None
     except Exception as error:  # of yaml, which only the config imports
         line = str(error).splitlines()[0]
         raise ConfigError(f"The search space {path} is not valid YAML: {line}") from None
@@ -191,6 +197,11 @@ def tune(
         return read_config(config_path, [*settings, *said], **(flags or {}))
 
     _check_space(space, config_of, labelled=labels is not None)
+    if metric is not None and labels is None:
+        raise ConfigError(
+            f"metric is {metric!r}, and there are no labels to measure it on. Give labels and a "
+            "target; without them trials are compared by recall_at_1."
+        )
     y = _labels(labels, target, client, config_of({}))
     asked = {
         "space": space,

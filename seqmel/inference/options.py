@@ -102,6 +102,8 @@ class EmbedOptions:
             )
         check_number_types((self.dtype,))
         whole = model.encoder.output_size
+        if self.dim is not None and self.dim < 1:
+            raise ConfigError(f"dim is {self.dim}. Expected a whole number of at least 1.")
         if self.dim is not None and self.dim != whole and self.dim not in model.config.matryoshka:
             raise ConfigError(_no_prefix(model, self.dim))
         if self.quantization_from is not None and self.dtype not in ("int8", "binary"):
@@ -129,6 +131,8 @@ class EmbedOptions:
 
 
 def _no_prefix(model: TrainedModel, dim: int) -> str:
+    if dim > model.encoder.output_size:
+        return f"The vectors of this model have {model.encoder.output_size} numbers, not {dim:,}."
     sizes = model.config.matryoshka
     if not sizes:
         return (

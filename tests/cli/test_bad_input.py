@@ -103,6 +103,35 @@ def test_columns_are_not_named_beside_a_model_that_names_them(
         says(line, f"{option} has no effect for a model, which names its columns. Leave it out.")
 
 
+@pytest.mark.parametrize(
+    ("command", "option", "value", "expected"),
+    [
+        ("train", "--patience", "two", "a whole number"),
+        ("train", "--epochs", "1e3", "a whole number"),
+        ("train", "--threads", "0", "a number of at least 1"),
+        ("embed", "--devices", "0", "a number of at least 1"),
+    ],
+)
+def test_a_value_that_does_not_fit_its_option_is_refused_in_plain_words(
+    command: str, option: str, value: str, expected: str, refused: Run, tmp_path: Path
+) -> None:
+    line = refused(command, stored(EVENTS, tmp_path), option, value)
+    assert line.endswith(f"{option} cannot be {value!r}. Expected {expected}.")
+
+
+def test_a_file_that_the_system_refuses_is_named_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", "some.json")
+
+    monkeypatch.setattr("seqmel.cli.main.app", fail)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    line = "seqmel: some.json cannot be read or written: Permission denied.\n"
+    assert (ended.value.code, capsys.readouterr().err) == (2, line)
+
+
 EVERY = pytest.mark.parametrize("command", ["describe", "prepare", "train", "embed"])
 LEARNING = pytest.mark.parametrize("command", ["describe", "prepare", "train"])
 WRITING = pytest.mark.parametrize("command", ["prepare", "train", "embed"])

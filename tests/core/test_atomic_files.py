@@ -14,8 +14,8 @@ import pytest
 
 from seqmel.core.atomic_files import (
     atomic_write,
-    check_not_input,
     check_output,
+    check_result,
     move_into_place,
     partial_path,
     scratch_folder,
@@ -189,7 +189,11 @@ def test_what_is_read_is_not_replaced_nor_a_folder_around_it(
         folder=False,
         reads=(data, data.parent, "*.parquet"),
     )
-    check_not_input(None, data)
+    check_result(None, data)
+    check_result(data.with_name("scores.json"), data)
+    for path, reason in ((data, "which is read here"), (data / "a" / "b.json", "Cannot write")):
+        with pytest.raises(OutputError, match=reason):
+            check_result(path, data)
 
 
 def test_a_file_never_replaces_a_folder(tmp_path: Path) -> None:

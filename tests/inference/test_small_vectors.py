@@ -114,6 +114,10 @@ def test_a_beginning_that_was_not_trained_is_refused(
         match=r"first 4 numbers of this model's vectors are of no use alone.*matryoshka=\[4\]",
     ):
         vectors(model, tmp_path / "e.parquet", dim=4)
+    with pytest.raises(ConfigError, match=r"dim is 0\. Expected a whole number of at least 1"):
+        vectors(model, tmp_path / "e.parquet", dim=0)
+    with pytest.raises(ConfigError, match=r"numbers, not 100,000\."):
+        vectors(model, tmp_path / "e.parquet", dim=100_000)
     assert not list(tmp_path.iterdir())
 
 

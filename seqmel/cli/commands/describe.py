@@ -43,12 +43,12 @@ def describe(
     from rich.console import Console
     from rich.markup import escape
 
-    from seqmel.core.atomic_files import atomic_write, check_not_input
+    from seqmel.core.atomic_files import atomic_write, check_result
     from seqmel.data.fitting.description import describe_source
     from seqmel.data.fitting.timeline import open_and_explain
 
     tables = event_tables_of(events, config)
-    check_not_input(json_file, tables)
+    check_result(json_file, tables)
     source, schema, reasons = open_and_explain(tables, checked.schema, **checked.resources)
     facts = describe_source(source, schema)
     for column, why in reasons.items():

@@ -104,13 +104,13 @@ def _compare_events(
     model: str, events: Any, psi_threshold: float, unseen_threshold: float, json_file: Path | None
 ) -> InputDrift:
     """Print how far each column has drifted since the training, and the verdict."""
-    from seqmel.core.atomic_files import check_not_input
+    from seqmel.core.atomic_files import check_result
     from seqmel.core.errors import ModelError
     from seqmel.evaluation.input_drift import input_drift
     from seqmel.inference.embed import sequence_chunks
     from seqmel.model import load_model
 
-    check_not_input(json_file, model, events)
+    check_result(json_file, model, events)
     loaded = load_model(model)
     if loaded.statistics is None:
         raise ModelError(
@@ -143,14 +143,14 @@ def _compare_embeddings(
     json_file: Path | None,
 ) -> Drift:
     """Print the dimensions that drifted most, and the verdict."""
-    from seqmel.core.atomic_files import check_not_input
+    from seqmel.core.atomic_files import check_result
     from seqmel.core.errors import InputError, shown
     from seqmel.data.sources.reading import event_files
     from seqmel.data.tables.labels import client_of_embeddings, read_embeddings
     from seqmel.data.tables.vector_files import models_of
     from seqmel.evaluation.drift import drift as embedding_drift
 
-    check_not_input(json_file, reference, current)
+    check_result(json_file, reference, current)
     dtypes = [_dtype(path) for path in (reference, current)]
     if dtypes[0] != dtypes[1]:
         raise InputError(

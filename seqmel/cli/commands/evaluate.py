@@ -342,7 +342,7 @@ def _evaluate_files(
     import pandas as pd
     from rich.console import Console
 
-    from seqmel.core.atomic_files import atomic_write, check_not_input
+    from seqmel.core.atomic_files import atomic_write, check_result
     from seqmel.data.tables.labels import named_client, read_column, read_labels
     from seqmel.evaluation.feature_sets import standard_rows, with_facts
     from seqmel.evaluation.scoring import score
@@ -350,7 +350,7 @@ def _evaluate_files(
     options.check()
     vectors = [given.partition("=")[2] or given for given in embeddings]
     for written_to in (json_file, options.plot):
-        check_not_input(written_to, labels, events, options.facts, *vectors)
+        check_result(written_to, labels, events, options.facts, *vectors)
     clients = config.schema.client or _client_of(embeddings, labels)
     split = options.split(labels, clients)
     keys = {"client": clients, "time_column": options.time_column}
@@ -389,10 +389,10 @@ def _evaluate_files(
             "metric": options.metric,
         }
         probes, averages = standard_rows(sets)
+        curves = _curves(y, sets, options, how, progress)  # first: they refuse more options
         found.append(
             score(y, sets, probes=probes, averages=averages, by=groups, progress=progress, **how)
         )
-        curves = _curves(y, sets, options, how, progress)
         drawn += list(curves.values())
         written.append(
             found[-1].to_json() | {name: curve.to_json() for name, curve in curves.items()}
@@ -461,24 +461,28 @@ def _curves(
 def _fractions(text: str | None) -> tuple[float, ...]:
     """Parse comma-separated fractions: 0.01,0.1,1."""
     try:
-        return tuple(float(part) for part in text.split(",")) if text is not None else ()
+        found = tuple(float(part) for part in text.split(",")) if text is not None else ()
+        if not all(0 < fraction <= 1 for fraction in found):
+            raise ValueError
+        return found
     except ValueError:
         raise ConfigError(
-            f"--label-fractions cannot be {text!r}. Expected fractions such as 0.01,0.1,1."
+            f"--label-fractions cannot be {text!r}. Expected fractions above 0, up to 1, such as "
+            "0.01,0.1,1."
         ) from None
 
 
 def _dims(text: str | None) -> tuple[int | None, ...]:
     """Parse comma-separated dimensions, None for full: 16,64,full."""
     try:
-        return (
-            tuple(None if part.strip() == "full" else int(part) for part in text.split(","))
-            if text is not None
-            else ()
-        )
+        parts = text.split(",") if text is not None else []
+        found = tuple(None if part.strip() == "full" else int(part) for part in parts)
+        if any(dim is not None and dim < 1 for dim in found):
+            raise ValueError
+        return found
     except ValueError:
         raise ConfigError(
-            f"--dims cannot be {text!r}. Expected dimensions, or full: 16,64,full."
+            f"--dims cannot be {text!r}. Expected dimensions of at least 1, or full: 16,64,full."
         ) from None
 
 

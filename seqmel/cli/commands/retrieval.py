@@ -65,7 +65,7 @@ def retrieval(
 
     from rich.console import Console
 
-    from seqmel.core.atomic_files import atomic_write, check_not_input
+    from seqmel.core.atomic_files import atomic_write, check_result
     from seqmel.core.progress import console_progress
     from seqmel.data.sources.several import named_events
     from seqmel.evaluation.retrieval import evaluate_retrieval
@@ -73,7 +73,7 @@ def retrieval(
 
     tables = named_events(events)
     known = named_events(trained_on) if trained_on else None
-    check_not_input(json_file, model, tables)
+    check_result(json_file, model, tables)
     found = evaluate_retrieval(
         load_model(model),
         tables,
