@@ -363,8 +363,8 @@ class RecentEvents(nn.Module):
         if slots and "transitions" in names:
             first = next(iter(slots))
             self.transitions = Transitions(first, slots[first])
-        many = columns_of_many(vocabulary) if "category_components" in names else {}
-        self.components = CategoryComponents(many) if many else None
+        has_components = "category_components" in names and bool(columns_of_many(vocabulary))
+        self.components = CategoryComponents(vocabulary) if has_components else None
         self.rhythm = Rhythm(vocabulary.time, slots) if "rhythm" in names else None
         has_known = "known_numbers" in names and bool(vocabulary.numeric)
         self.known = KnownNumbers(vocabulary) if has_known else None

@@ -15,6 +15,8 @@ from seqmel.training.transitions_fit import sample_evenly
 
 __all__ = ["fit_category_components"]
 
+_CLIENTS_AT_ONCE = 512
+
 
 def fit_category_components(
     module: CategoryComponents, sequences: EncodedSequences, clients: Tensor
@@ -31,18 +33,25 @@ def fit_category_components(
     clients = sample_evenly(clients)
     for name in module.columns:
         table = module.table(name)
-        table.copy_(_rows_of_values(_counts(sequences, clients, name, len(table))))
+        table.copy_(_rows_of_values(_counts(module, name, sequences, clients)))
 
 
-def _counts(sequences: EncodedSequences, clients: Tensor, column: str, codes: int) -> Any:
-    """Count the events of each client and code: (N, codes), sparse."""
-    from scipy.sparse import coo_array
+def _counts(
+    module: CategoryComponents, column: str, sequences: EncodedSequences, clients: Tensor
+) -> Any:
+    """Count how often each client has each code: (N, codes), sparse."""
+    from scipy.sparse import csr_array, vstack
 
-    values = sequences.values(column, clients).numpy()
-    owner = np.repeat(np.arange(len(clients)), sequences.lengths[clients].numpy())
-    known = values > UNSEEN
-    ones = np.ones(int(known.sum()))
-    return coo_array((ones, (owner[known], values[known])), shape=(len(clients), codes)).tocsr()
+    size = len(module.table(column))
+    found = [csr_array((0, size))]
+    for some in clients.split(_CLIENTS_AT_ONCE):
+        codes = module.codes(column, sequences.values(column, some)).numpy()
+        owner = np.repeat(np.arange(len(some)), sequences.lengths[some].numpy())
+        owner = np.broadcast_to(owner.reshape(-1, *(1,) * (codes.ndim - 1)), codes.shape)
+        known = codes > UNSEEN
+        ones = np.ones(int(known.sum()))
+        found.append(csr_array((ones, (owner[known], codes[known])), shape=(len(some), size)))
+    return vstack(found, format="csr")
 
 
 def _rows_of_values(counts: Any) -> Tensor:

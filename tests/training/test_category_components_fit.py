@@ -25,13 +25,18 @@ SCHEMA = EventSchema(
 )
 
 
+def word(number: int) -> str:
+    """Return a word for a number; texts with other digits are the same."""
+    return "film " + "".join(chr(ord("a") + int(digit)) for digit in str(number))
+
+
 def events() -> pa.Table:
     """Clients of odd number mostly see odd films, the others even ones; some films lack a name."""
     random = np.random.default_rng(0)
     clients = np.repeat(np.arange(CLIENTS), 12)
     odd = np.where(random.random(len(clients)) < 0.9, clients % 2, 1 - clients % 2)
     films = 2 * random.integers(0, FILMS // 2, len(clients)) + odd
-    names = [None if i % 50 == 0 else f"film {film}" for i, film in enumerate(films)]
+    names = [None if i % 50 == 0 else word(film) for i, film in enumerate(films)]
     hours = np.arange(len(clients)).astype("datetime64[h]").astype("datetime64[us]")
     moods = np.where(clients % 3, "good", "bad")
     return pa.table({"client_id": clients, "event_time": hours, "film": names, "mood": moods})
@@ -47,7 +52,7 @@ def sequences() -> EncodedSequences:
 
 
 def fitted_module() -> CategoryComponents:
-    module = CategoryComponents(columns_of_many(vocabulary()))
+    module = CategoryComponents(vocabulary())
     fit_category_components(module, sequences(), torch.arange(CLIENTS))
     return module
 
@@ -112,7 +117,7 @@ def test_parts_of_a_sequence_add_up() -> None:
 
 
 def test_no_clients_leave_components_of_nothing() -> None:
-    module = CategoryComponents(columns_of_many(vocabulary()))
+    module = CategoryComponents(vocabulary())
     fit_category_components(module, sequences(), torch.empty(0, dtype=torch.int64))
     assert not module.table("film").any()
 
@@ -123,3 +128,43 @@ def test_a_new_encoder_has_them() -> None:
     vectors = encoder.embed(sequences().gather_last(torch.arange(CLIENTS), max_events=100))
     shown = vectors[:, encoder.vector_size :][:, :COMPONENTS].detach()
     np.testing.assert_allclose(shown, components(torch.arange(CLIENTS)), atol=1e-5)
+
+
+def of_kind(kind: str) -> tuple[CategoryComponents, EncodedSequences]:
+    """Return components, and sequences whose films are sets of two, texts or hashed names."""
+    table = events()
+    films = [name or "none" for name in table["film"].to_pylist()]
+    nights = [[film, f"with {film}"] for film in films]
+    given = pa.array(nights) if kind == "set" else pa.array(films)
+    table = table.select(["client_id", "event_time"]).append_column("films", given)
+    schema = EventSchema(
+        client="client_id", time="event_time", categorical=(), numeric=(), numeric_by={},
+        kinds={"films": kind},
+    )  # fmt: skip
+    of = fitted(table, schema, min_count=4)
+    batches = encode(open_events(table, client="client_id"), schema, of)
+    sequences = EncodedSequences.from_batches(list(batches), time="event_time")
+    module = CategoryComponents(of)
+    fit_category_components(module, sequences, torch.arange(CLIENTS))
+    return module, sequences
+
+
+@pytest.mark.parametrize("kind", ["set", "text", "hashed"])
+def test_items_of_sets_words_of_texts_and_hashed_names_have_them_too(kind: str) -> None:
+    module, some = of_kind(kind)
+    batch = some.gather_last(torch.arange(CLIENTS), max_events=100)
+    found = module.read(module.summarise(batch), batch.lengths.unsqueeze(1).float())
+    table = module.table("films")
+    for client in range(3):
+        codes = module.codes("films", some.values("films", torch.tensor([client])))
+        expected = sum((table[code] for code in codes.flatten().tolist()), torch.zeros(COMPONENTS))
+        torch.testing.assert_close(found[client], expected / 12**0.5, rtol=1e-4, atol=1e-4)
+    odd = np.arange(CLIENTS) % 2 == 1
+    apart = [abs(np.median(x[odd]) - np.median(x[~odd])) / x.std() for x in found.numpy().T[:3]]
+    assert max(apart) > 1.2
+
+
+def test_two_items_of_a_set_count_as_two_values() -> None:
+    module, some = of_kind("set")
+    codes = module.codes("films", some.values("films", torch.tensor([0])))
+    assert ((codes > UNSEEN).sum(1) == 2).all()

@@ -288,7 +288,8 @@ POOLING_FACTS = {
     "category_components": (
         "z = sum_v n_v w_v W_v / sqrt(n), w_v = 1 - ln d_v with d_v the fraction of clients with "
         "value v, W the first 32 right singular vectors of w_v (1 + ln n_v) of the training "
-        "clients, each scaled to length 1; for up to 3 columns of more than 42 codes",
+        "clients, each scaled to length 1; for up to 3 columns of more than 42 codes; the items of "
+        "sets and the words of texts are values as well",
         "a client's taste shows in which of thousands of films, shops or products it chose",
         "latent semantic analysis: Deerwester et al., JASIS 41, 1990",
     ),

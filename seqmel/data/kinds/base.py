@@ -333,6 +333,21 @@ class ColumnKind(ABC, Generic[F]):
         """
         raise NotImplementedError
 
+    def countable(self, fitted: F) -> int:
+        """Return the number of codes of `codes_of`; 0 of a kind whose values cannot be counted."""
+        return 0
+
+    def codes_of(self, values: Tensor, fitted: F) -> Tensor:
+        """Return (E,) or (E, width) codes of what is counted in E encoded values.
+
+        Codes below 2 are nothing that can be counted, such as null.
+
+        Args:
+            values: (E,) encoded values; (E, width) of a wide kind.
+            fitted: what was fitted of the column.
+        """
+        raise NotImplementedError
+
     def regressed_within(self, fitted: F) -> str | None:
         """Return the category by whose codes an expected value is predicted, if it is."""
         return None

@@ -182,6 +182,14 @@ class CategoryKind(NameKind, ColumnKind[CategoryCodes]):
         """Return the row of each code, with weight 1."""
         return codes + layout["begins"], codes.new_ones(codes.shape, dtype=dtype)
 
+    def countable(self, fitted: CategoryCodes) -> int:
+        """Return the number of codes."""
+        return fitted.size
+
+    def codes_of(self, values: Tensor, fitted: CategoryCodes) -> Tensor:
+        """Return the codes."""
+        return values
+
     def classes(self, fitted: CategoryCodes) -> int:
         """Return the number of codes."""
         return fitted.size

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from seqmel.data.kinds.base import ColumnKind, ColumnSQL, FitOptions, Fitted, is_missing
-from seqmel.data.kinds.category import NameKind
+from seqmel.data.kinds.category import FIRST, NameKind
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.checking import category_text, present_sql
 from seqmel.data.sources.source import EventSource
@@ -33,6 +33,7 @@ __all__ = [
     "RowsKind",
     "bin_of_hash",
     "class_of_hash",
+    "code_of_hash",
 ]
 
 _ROWS = 4_096
@@ -80,6 +81,10 @@ class RowsKind(NameKind, ColumnKind[R]):
 
         rows = torch.tensor([fitted.rows for fitted in columns.values()], dtype=torch.int64)
         return super().layout(columns, codes, begins) | {"rows": rows}
+
+    def countable(self, fitted: R) -> int:
+        """Return the number of rows, after the codes of null and unseen values."""
+        return FIRST + fitted.rows
 
     def classes(self, fitted: R) -> int:
         """Return the number of classes of hashes, with that of no hash."""
@@ -148,6 +153,10 @@ class HashedKind(RowsKind[HashedColumn]):
         places = places.flatten(1)
         return places, places.new_full(places.shape, math.sqrt(0.5), dtype=dtype)
 
+    def codes_of(self, values: Tensor, fitted: HashedColumn) -> Tensor:
+        """Return the first row of each value."""
+        return code_of_hash(values, fitted.rows)
+
     def class_of(self, values: Tensor, edges: Tensor) -> Tensor:
         """Return 0 for null, else one more than the hash modulo 64."""
         return class_of_hash(values).long()
@@ -166,6 +175,11 @@ class HashedKind(RowsKind[HashedColumn]):
         return unknown
 
     unknown_words: ClassVar[str] = "has only nulls"
+
+
+def code_of_hash(hashes: Tensor, rows: int) -> Tensor:
+    """Return 0 for 0, which is null, else `FIRST` and the hash modulo a number of rows."""
+    return ((hashes - 1) % rows + FIRST).where(hashes > 0, 0)
 
 
 def class_of_hash(hashes: Tensor) -> Tensor:

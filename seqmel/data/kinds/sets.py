@@ -177,6 +177,14 @@ class SetKind(ListKind[SetItems]):
             found.append(RowSums(codes + begin, weights.to(dtype), index))
         return found
 
+    def countable(self, fitted: SetItems) -> int:
+        """Return the number of codes."""
+        return fitted.size
+
+    def codes_of(self, values: Tensor, fitted: SetItems) -> Tensor:
+        """Return the codes of the items."""
+        return values
+
     def classes(self, fitted: SetItems) -> int:
         """Return the number of codes."""
         return fitted.size

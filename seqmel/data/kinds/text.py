@@ -28,7 +28,14 @@ from seqmel.data.kinds.base import (
     give_function,
     is_missing,
 )
-from seqmel.data.kinds.hashed import BINS, HashedColumn, RowsKind, bin_of_hash, class_of_hash
+from seqmel.data.kinds.hashed import (
+    BINS,
+    HashedColumn,
+    RowsKind,
+    bin_of_hash,
+    class_of_hash,
+    code_of_hash,
+)
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.checking import category_text, present_sql
 from seqmel.data.sources.source import EventSource, type_in_words
@@ -180,6 +187,10 @@ class TextKind(RowsKind[TextColumn]):
             weights = known / known.sum(1, keepdim=True).sqrt()
             found.append(RowSums(places, weights.to(dtype), index))
         return found
+
+    def codes_of(self, values: Tensor, fitted: TextColumn) -> Tensor:
+        """Return the rows of the words and of their parts, (E, 32)."""
+        return code_of_hash(_pieces(values), fitted.rows)
 
     def class_of(self, values: Tensor, edges: Tensor) -> Tensor:
         """Return 0 for a missing text, else one more than the hash of its first word modulo 64."""
