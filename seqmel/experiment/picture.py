@@ -21,6 +21,7 @@ from seqmel.evaluation.feature_sets import (
     beside_aggregates,
     beside_facts,
     few_label_probes,
+    reference,
     standard_rows,
 )
 from seqmel.evaluation.picture import Line, Panel, draw_panels
@@ -107,7 +108,7 @@ def _line(name: str, grid_at: Mapping[float | None, npt.NDArray[np.float64]]) ->
 
 
 def _points(results: pd.DataFrame) -> Any:
-    """Draw means and intervals as points with bars."""
+    """Draw means and intervals as points with bars, and a line at what they are compared with."""
     from matplotlib.figure import Figure
 
     of = grids(results)
@@ -126,6 +127,9 @@ def _points(results: pd.DataFrame) -> Any:
             capsize=3,
             color=COLOURS[0],
         )
+        compared_with = reference(sets)
+        if compared_with is not None:
+            axes.axvline(sets[compared_with].mean(), color="#888888", linestyle="--", linewidth=1)
         axes.set_yticks(places, list(sets))
         axes.set_title(f"{data}: {target}, {metric}", loc="left", fontsize=10)
         axes.grid(axis="x", alpha=0.3)

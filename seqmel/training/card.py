@@ -249,10 +249,27 @@ def _training_words(model: TrainedModel) -> str:
 def draw_curves(
     history: list[dict[str, float]],
     names: tuple[str, ...] = ("loss", "recall_at_1", "effective_rank"),
+    *,
+    kept: dict[str, float] | None = None,
 ) -> bytes | None:
-    """Plot these metrics by epoch as a PNG. Metrics that the history lacks are left out."""
+    """Plot metrics by epoch as a PNG; None without epochs.
+
+    Args:
+        history: The metrics of each epoch.
+        names: The metrics; those that the history lacks are left out.
+        kept: The epoch that was kept, which is marked; None marks none.
+    """
     if not history:
         return None
+    drawn = io.BytesIO()
+    curve_figure(history, names, kept).savefig(drawn, format="png", dpi=110)
+    return drawn.getvalue()
+
+
+def curve_figure(
+    history: list[dict[str, float]], names: tuple[str, ...], kept: dict[str, float] | None
+) -> Any:
+    """Return the figure of `draw_curves`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -269,8 +286,9 @@ def draw_curves(
         )
         axis.set_title(name.replace("_at_", "@").replace("_", " "), fontsize=10)
         axis.set_xlabel("epoch")
+        if kept is not None:
+            axis.axvline(kept["epoch"], color="#bc6c25", linestyle="--", linewidth=1)
+            axis.set_xlabel(f"epoch (kept: {kept['epoch']:.0f})")
         axis.spines[["top", "right"]].set_visible(False)
         axis.xaxis.get_major_locator().set_params(integer=True)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=110)
-    return drawn.getvalue()
+    return figure

@@ -344,9 +344,11 @@ def _check_same_shape(initial: TrainedModel, wanted: Config) -> None:
 
 def write_model(folder: Path, model: TrainedModel) -> None:
     """Write a model folder with its card and its curves."""
-    from seqmel.training.card import draw_curves, model_card
+    from seqmel.training.card import draw_curves, kept_epoch, model_card
 
-    save_model(folder, model, card=model_card(model), curves=draw_curves(model.metrics["history"]))
+    history = model.metrics["history"]
+    kept = kept_epoch(history) or next(reversed(history), None)
+    save_model(folder, model, card=model_card(model), curves=draw_curves(history, kept=kept))
 
 
 @contextlib.contextmanager

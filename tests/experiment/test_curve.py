@@ -14,7 +14,7 @@ from seqmel.core.errors import ConfigError
 from seqmel.evaluation.picture import Line, Panel, draw_panels
 from seqmel.experiment import read_plan, run_experiment
 from seqmel.experiment.intervals import half_width
-from seqmel.experiment.picture import curve_panels
+from seqmel.experiment.picture import _points, curve_panels
 from seqmel.experiment.plan import Cell
 from seqmel.experiment.run import _settings
 from seqmel.experiment.table import markdown
@@ -234,3 +234,14 @@ def test_lines_at_the_same_places_are_drawn_beside_each_other() -> None:
     xs = np.array([bars.lines[0].get_xdata() for bars in axes.containers], float)
     assert len(np.unique(xs[:, 0])) == 3
     assert (abs(np.log10(xs) - [0, 1, 2]) < 0.2).all()
+
+
+def test_points_have_a_line_at_what_they_are_compared_with() -> None:
+    figure = _points(results_of("aggregates", "aggregates with order", "embeddings"))
+    (axes,) = figure.axes
+    lines = [
+        x for line in axes.lines for x in set(line.get_xdata()) if line.get_linestyle() == "--"
+    ]
+    assert lines == [pytest.approx(0.605)]  # the mean of aggregates with order
+    (axes,) = _points(results_of("embeddings")).axes
+    assert not [line for line in axes.lines if line.get_linestyle() == "--"]

@@ -494,5 +494,10 @@ def save_finetuned(folder: Path, model: TrainedModel) -> None:
     from seqmel.training.card import draw_curves, finetuned_card
 
     shutil.rmtree(folder, ignore_errors=True)
-    curves = draw_curves(model.metrics["history"], ("loss", "validation_loss"))
+    history = model.metrics["history"]
+    watched = [row for row in history if "validation_loss" in row]
+    kept = min(watched, key=lambda row: row["validation_loss"], default=None)
+    if model.metrics.get("encoder_kept", False):
+        kept = None
+    curves = draw_curves(history, ("loss", "validation_loss"), kept=kept)
     save_model(folder, model, card=finetuned_card(model), curves=curves)
