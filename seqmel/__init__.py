@@ -51,6 +51,7 @@ __all__ = [
     "label_curve",
     "load",
     "load_model",
+    "log_mlflow_model",
     "make_labels",
     "open_events",
     "predict",
@@ -68,6 +69,7 @@ __all__ = [
     "register_miner",
     "register_objective",
     "register_view",
+    "save_mlflow_model",
     "score",
     "similar",
     "train",
@@ -79,6 +81,7 @@ __all__ = [
 if TYPE_CHECKING:
     from seqmel.api.batches import Batches, batches
     from seqmel.api.hub import pull_from_hub, push_to_hub
+    from seqmel.api.mlflow_model import log_mlflow_model, save_mlflow_model
     from seqmel.api.model import Model, finetune, load, load_model, train
     from seqmel.api.parts import (
         register_encoder,
@@ -168,6 +171,7 @@ _HOME = {
     "label_curve": "evaluation.curves",
     "load": "api.model",
     "load_model": "api.model",
+    "log_mlflow_model": "api.mlflow_model",
     "make_labels": "data.tables.event_labels",
     "evaluate_retrieval": "evaluation.retrieval",
     "open_events": "data.sources.reading",
@@ -186,6 +190,7 @@ _HOME = {
     "register_miner": "api.parts",
     "register_objective": "api.parts",
     "register_view": "api.parts",
+    "save_mlflow_model": "api.mlflow_model",
     "score": "evaluation.scoring",
     "similar": "inference.similar",
     "write_index": "inference.neighbour_index",

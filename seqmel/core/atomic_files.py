@@ -39,7 +39,8 @@ _OTHER_FORMATS = (
     ".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".gz", ".zip", ".xlsx", ".xls", ".ods",
     ".feather", ".arrow", ".orc", ".pkl", ".npy", ".npz", ".h5",
 )  # fmt: skip
-_OWN = ("vocabulary.json", "model/vocabulary.json")  # every folder of seqmel has one of these files
+_OWN = tuple(f"{folder}vocabulary.json" for folder in ("", "model/", "data/model/"))
+"""Every folder of seqmel has one of these files."""
 
 
 def partial_path(path: Path) -> Path:

@@ -2,7 +2,8 @@
 
 csv            metrics.csv in `<model>.logs`
 tensorboard    event files in `<model>.logs`
-mlflow         a run of the experiment "seqmel" at MLFLOW_TRACKING_URI, or in the folder mlruns
+mlflow         a run of the experiment "seqmel" at MLFLOW_TRACKING_URI, or in the folder mlruns;
+               with the model, see `seqmel.log_mlflow_model`
 wandb          a run of the project "seqmel"; its own environment variables apply
 """
 

@@ -129,5 +129,9 @@ def train(
         )
         raise typer.Exit(130) from None
     if first_process():
+        if "mlflow" in (loggers or []):
+            from seqmel.api.mlflow_model import log_mlflow_model
+
+            log_mlflow_model(output, hooks.loggers)
         given = f"{shell_words(output)} {event_words(tables)}"
         typer.echo(f"model in {output}; next: seqmel embed {given} -o embeddings.parquet")
