@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from seqmel.core.colours import COLOURS
+from seqmel.core.colours import COLOURS, INK
 from seqmel.evaluation.feature_sets import (
     AGGREGATES,
     BASELINES,
@@ -129,7 +129,7 @@ def _points(results: pd.DataFrame) -> Any:
         )
         compared_with = reference(sets)
         if compared_with is not None:
-            axes.axvline(sets[compared_with].mean(), color="#888888", linestyle="--", linewidth=1)
+            axes.axvline(sets[compared_with].mean(), color=INK, linestyle="--", linewidth=1)
         axes.set_yticks(places, list(sets))
         axes.set_title(f"{data}: {target}, {metric}", loc="left", fontsize=10)
         axes.grid(axis="x", alpha=0.3)

@@ -287,7 +287,7 @@ def curve_figure(
         axis.set_title(name.replace("_at_", "@").replace("_", " "), fontsize=10)
         axis.set_xlabel("epoch")
         if kept is not None:
-            axis.axvline(kept["epoch"], color="#bc6c25", linestyle="--", linewidth=1)
+            axis.axvline(kept["epoch"], color=COLOURS[1], linestyle="--", linewidth=1)
             axis.set_xlabel(f"epoch (kept: {kept['epoch']:.0f})")
         axis.spines[["top", "right"]].set_visible(False)
         axis.xaxis.get_major_locator().set_params(integer=True)
