@@ -51,6 +51,16 @@ def lines(path: Path, header: str, *rows: str) -> Path:
     return path
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1251"])
+def test_text_in_an_old_encoding_is_refused_in_plain_words(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "events.csv"
+    city = {"latin-1": "Z\u00fcrich", "cp1251": "\u041a\u0430\u0437\u0430\u043d\u044c"}[encoding]
+    path.write_text(f"client_id,time,city\n1,2023-01-01,Oslo\n1,2023-01-02,{city}\n", encoding)
+    words = r"events\.csv is not text in UTF-8.*\. Save it again as CSV in UTF-8\.$"
+    with pytest.raises(InputError, match=words):
+        open_events(path)
+
+
 @pytest.mark.parametrize(
     "read", [open_events, open_unread, lambda path: read_labels(path, "amount")]
 )

@@ -154,9 +154,7 @@ def test_a_csv_with_only_a_header_has_no_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize("lines", [30, 30_000])
 def test_a_ragged_csv_is_refused(lines: int, tmp_path: Path) -> None:
     (tmp_path / "events.csv").write_text("client_id,day,amount\n" + "1,2,3\n" * lines + "1,2\n")
-    with pytest.raises(
-        InputError, match=r"same number of fields|not possible to automatically detect the CSV"
-    ):
+    with pytest.raises(InputError, match=r"same number of fields"):
         open_events(tmp_path / "events.csv")
 
 
@@ -288,7 +286,13 @@ def test_json_lines_give_the_same_times_and_numbers(name: str, tmp_path: Path) -
 
 def test_an_index_named_like_a_column_is_refused() -> None:
     frame = pd.DataFrame({"client": [1, 2]}, index=pd.Index([1, 2], name="client"))
-    with pytest.raises(InputError, match="already exists"):
+    with pytest.raises(InputError, match=r"two columns of one name: 'client'\. Rename one\."):
+        open_events(frame)
+
+
+def test_a_frame_with_two_columns_of_one_name_is_refused() -> None:
+    frame = pd.concat([EVENTS.to_pandas(), EVENTS.to_pandas()[["amount"]]], axis=1)
+    with pytest.raises(InputError, match=r"two columns of one name: 'amount'\. Rename one\."):
         open_events(frame)
 
 
@@ -427,7 +431,7 @@ def test_a_column_that_no_type_fits_is_left_out_and_the_others_are_read() -> Non
         odd=[{"a": 1}, "b", 3, {4}] * (len(EVENTS) // 4) + [None] * (len(EVENTS) % 4)
     )
     source = open_events(odd)
-    assert source.left_out == {"odd": "a column of Python objects of no one type"}
+    assert source.left_out == {"odd": "a column of Python objects without a common type"}
     assert len(events_of(source, without="odd")) == len(EVENTS)
     with pytest.raises(
         SchemaError, match="'odd' of the given DataFrame cannot be used: a column of Python objects"

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from seqmel.core.errors import InputError
+from seqmel.core.errors import InputError, shown
 from seqmel.data.sources.records import is_records, records_table
 from seqmel.data.sources.several import event_tables
 from seqmel.data.sources.source import first_line
@@ -70,17 +70,17 @@ def arrow_table(table: Any) -> tuple[pa.Table, dict[str, str]]:
 
 def _of_pandas(frame: pd.DataFrame) -> tuple[pa.Table, dict[str, str]]:
     """Convert a DataFrame. Levels of a named index become columns. Unsupported columns are null."""
+    levels = [name for name in frame.index.names if name is not None]
+    names = pd.Index([*levels, *frame.columns], dtype=object, tupleize_cols=False)
+    if not names.is_unique:
+        twice = shown(map(repr, names[names.duplicated()].unique()))
+        raise InputError(f"The given DataFrame has two columns of one name: {twice}. Rename one.")
     try:
-        if any(name is not None for name in frame.index.names):
+        if levels:
             frame = frame.reset_index()
         return _readable(pa.Table.from_pandas(frame, preserve_index=False)), {}
-    except (pa.ArrowException, ValueError, TypeError) as error:
-        if not frame.columns.is_unique or (
-            isinstance(error, ValueError) and "already exists" in str(error)
-        ):
-            raise InputError(
-                f"Cannot read events from the given DataFrame: {first_line(error)}. {_WANTED}"
-            ) from None
+    except (pa.ArrowException, ValueError, TypeError):
+        pass  # some columns, which are found below
     columns = {}
     odd = {}
     for name in frame.columns:
@@ -89,7 +89,7 @@ def _of_pandas(frame: pd.DataFrame) -> tuple[pa.Table, dict[str, str]]:
             columns[str(name)] = part.column(0)
         except (pa.ArrowException, ValueError, TypeError):
             columns[str(name)] = pa.nulls(len(frame), pa.string())
-            odd[str(name)] = "a column of Python objects of no one type"
+            odd[str(name)] = "a column of Python objects without a common type"
     return pa.table(columns), odd
 
 

@@ -127,7 +127,8 @@ class EventSource:
             raise no_column(column, others, self.label, option)
         if column in self.unreadable:
             raise SchemaError(
-                f"Column {column!r} of {self.label} cannot be used: {self.unreadable[column]}."
+                f"Column {column!r} of {self.label} cannot be used: {self.unreadable[column]}. "
+                "Convert it to one type, such as text."
             )
 
     def columns_of(self, file: str) -> list[str]:
@@ -235,6 +236,17 @@ def reading(label: str) -> Iterator[None]:
     except MemoryError:  # Arrow's MemoryError is an ArrowException too
         raise
     except (duckdb.Error, pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, UnicodeDecodeError) or "Invalid unicode" in str(error):
+            line = re.search(r"on Line: (\d+)", str(error))
+            where = f" (line {line[1]})" if line else ""
+            raise InputError(
+                f"{label} is not text in UTF-8{where}. Save it again as CSV in UTF-8."
+            ) from None
+        if "sniffing" in str(error):
+            raise InputError(
+                f"Cannot read {label} as CSV. Expected the same number of fields, with quotes that "
+                "are closed, on every line."
+            ) from None
         raise InputError(f"Cannot read {label}: {first_line(error)}") from None
 
 
@@ -244,7 +256,7 @@ def first_line(error: BaseException) -> str:
     For CSV files it includes the lines that say where and why.
     """
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    telling = 3 if "CSV Error" in lines[0] else 2 if "sniffing" in lines[0] else 1
+    telling = 3 if "CSV Error" in lines[0] else 1
     return re.sub(r"^[A-Za-z ]*Error: ", "", " ".join(lines[:telling]))
 
 
