@@ -33,6 +33,7 @@ __all__ = [
     "SequenceClassifier",
     "SequenceEmbedder",
     "SequenceRegressor",
+    "SequenceSurvival",
     "TrainingError",
     "Vocabulary",
     "batches",
@@ -111,7 +112,11 @@ if TYPE_CHECKING:
     from seqmel.estimators.aggregates import AggregateFeatures
     from seqmel.estimators.embedder import SequenceEmbedder
     from seqmel.estimators.sequences import EventSequences
-    from seqmel.estimators.supervised import SequenceClassifier, SequenceRegressor
+    from seqmel.estimators.supervised import (
+        SequenceClassifier,
+        SequenceRegressor,
+        SequenceSurvival,
+    )
     from seqmel.evaluation.aggregates import AggregatePlan
     from seqmel.evaluation.curves import compression_curve, label_curve
     from seqmel.evaluation.drift import drift
@@ -155,6 +160,7 @@ _HOME = {
     "SequenceClassifier": "estimators.supervised",
     "SequenceEmbedder": "estimators.embedder",
     "SequenceRegressor": "estimators.supervised",
+    "SequenceSurvival": "estimators.supervised",
     "TrainingError": "core.errors",
     "Vocabulary": "data.vocabulary",
     "drift": "evaluation.drift",

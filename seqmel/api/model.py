@@ -35,7 +35,7 @@ from seqmel.core.progress import Reporting
 from seqmel.data.sources.reading import Events
 from seqmel.data.sources.shard import Shard
 from seqmel.data.tables.facts import check_no_target, read_facts
-from seqmel.data.tables.labels import Table, Task, likely_client, read_labels
+from seqmel.data.tables.labels import Table, likely_client, read_labels, read_observed
 from seqmel.data.tables.number_types import NumberType
 from seqmel.data.tables.targets import TargetTask
 from seqmel.data.tables.vector_files import Layout
@@ -546,7 +546,9 @@ class Model(TrainedModel):
         facts: Table | None = None,
         client: str | None = None,
         time_column: str | None = None,
-        task: Task = "auto",
+        task: TargetTask = "auto",
+        observed: str | None = None,
+        time_edges: Sequence[float] | None = None,
         folds: int = 5,
         trees: int = 500,
         seed: int = 0,
@@ -561,7 +563,7 @@ class Model(TrainedModel):
         Args:
             labels: a table with one row per client, or with `time_column` one per client and
                 moment.
-            target: the column to predict: classes or quantities.
+            target: the column to predict: classes, quantities or times to an event.
             events: the events of the labelled clients.
             aggregates: also score hand-crafted aggregates of the events, alone and joined with the
                 vectors.
@@ -572,8 +574,13 @@ class Model(TrainedModel):
             time_column: the column of the labels with the moment of each row. Vectors and
                 aggregates are of the events strictly before it, and all rows of a client are in one
                 fold.
-            task: "classification", "regression" or "auto", which treats a number with more than 20
-                distinct values as a quantity and all else as classes.
+            task: "classification", "regression", "survival" or "auto", which treats a number with
+                more than 20 distinct values as a quantity and all else as classes. "survival" takes
+                times to an event, which may be censored.
+            observed: with the task "survival", the column of the labels that says whether the event
+                was observed; None takes TARGET_observed.
+            time_edges: with the task "survival", the bounds at which probabilities of a later event
+                are compared; None takes quantiles of the observed times.
             folds: number of cross-validation folds.
             trees: number of LightGBM trees.
             seed: seed of the folds and of the models.
@@ -613,7 +620,9 @@ class Model(TrainedModel):
         from seqmel.inference.embed import open_events_for
 
         client = client or likely_client(labels, self.schema.client)
-        y = read_labels(labels, target, client=client, time_column=time_column)
+        keys: dict[str, Any] = {"client": client, "time_column": time_column}
+        y = read_labels(labels, target, **keys)
+        happened = read_observed(labels, target, task, observed, **keys)
         rows = moments = None
         if time_column is not None:
             names = [self.schema.client, self.schema.time]
@@ -627,7 +636,8 @@ class Model(TrainedModel):
             source.connection.close()
         if facts is not None:
             known = read_facts(facts, likely=client or self.schema.client)
-            check_no_target(known, [target, *filter(None, (time_column,))])
+            ends = [] if happened is None else [str(happened.name)]
+            check_no_target(known, [target, *ends, *filter(None, (time_column,))])
             sets = with_facts(sets, known, y.index)
         probes, averages = standard_rows(sets)
         return score(
@@ -636,6 +646,8 @@ class Model(TrainedModel):
             probes=probes,
             averages=averages,
             task=task,
+            observed=happened,
+            time_edges=time_edges,
             folds=folds,
             trees=trees,
             seed=seed,

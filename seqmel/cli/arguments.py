@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from seqmel.config import Config
 
 __all__ = [
+    "AnyTask",
     "AsOf",
     "Client",
     "Columns",
@@ -33,6 +34,7 @@ __all__ = [
     "LabelsClient",
     "Log",
     "Model",
+    "Observed",
     "Only",
     "Overwrite",
     "ParquetOutput",
@@ -42,7 +44,6 @@ __all__ = [
     "Seed",
     "Settings",
     "Shard",
-    "TaskName",
     "Time",
     "TimeFormat",
     "TimeZone",
@@ -124,7 +125,24 @@ FactColumn = Annotated[
 ]
 Model = Annotated[Path, typer.Argument(help="Model folder.")]
 ParquetOutput = Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.")]
-TaskName = Annotated[str, typer.Option(help="auto, classification or regression.")]
+AnyTask = Annotated[
+    str,
+    typer.Option(
+        help=(
+            "auto, classification, regression, or survival: TARGET is the time to an event, which "
+            "may be censored."
+        )
+    ),
+]
+Observed = Annotated[
+    str | None,
+    typer.Option(
+        help=(
+            "Column of LABELS that says whether the event was observed, for --task survival; "
+            "TARGET_observed by default."
+        )
+    ),
+]
 JsonFile = Annotated[
     Path | None, typer.Option("--json", help="Write the results to this JSON file.")
 ]

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from seqmel.core.atomic_files import atomic_write, check_result
 from seqmel.core.errors import ConfigError
-from seqmel.data.tables.labels import Task, column_names, named_client, read_labels
+from seqmel.data.tables.labels import column_names, named_client, read_labels, read_observed
+from seqmel.data.tables.targets import TargetTask
 from seqmel.evaluation.predictions import read_predictions, score_predictions
 
 __all__ = ["score_files"]
@@ -25,7 +26,8 @@ def score_files(
     client: str | None,
     time_column: str | None,
     column: str | None,
-    task: Task,
+    task: TargetTask,
+    observed: str | None,
     seed: int,
     json_file: Path | None,
     plot: Path | None,
@@ -33,7 +35,8 @@ def score_files(
     """Score each target; what is written is written before anything is printed.
 
     Raises:
-        ConfigError: one column or one picture for several targets.
+        ConfigError: one column or one picture for several targets, or `observed` belongs to another
+            task.
         SchemaError, InputError: see `read_predictions` and `score_predictions`.
     """
     if len(targets) > 1 and (column is not None or plot is not None):
@@ -46,8 +49,9 @@ def score_files(
     keys: dict[str, Any] = {"client": client, "time_column": time_column}
     for target in targets:
         y = read_labels(labels, target, **keys)
+        happened = read_observed(labels, target, task, observed, **keys)
         table = read_predictions(predictions, y, task=task, column=column, **keys)
-        found.append(score_predictions(y, table, task=task, seed=seed))
+        found.append(score_predictions(y, table, task=task, observed=happened, seed=seed))
     if json_file is not None:
         with atomic_write(json_file) as partial:
             partial.write_text(
@@ -61,6 +65,8 @@ def score_files(
     console = Console(highlight=False)
     for one in found:
         console.print(one.table())
+        if one.edges:
+            console.print(one.horizon_table())
         for remark in one.remarks:
             console.print(remark)
 

@@ -25,12 +25,14 @@ from seqmel.core.device import resolve_device
 from seqmel.core.errors import ConfigError, InputError, ModelError, plain, shown
 from seqmel.core.progress import console_progress, silent
 from seqmel.core.renames import renamed_keywords
+from seqmel.core.survival import concordance
 from seqmel.data.schema import EventSchema, SourceOptions, TimeUnit
 from seqmel.data.sequences.prepared import PreparedSequences
 from seqmel.data.sources.arrow_tables import is_moment
 from seqmel.data.sources.reading import Events
 from seqmel.data.tables.facts import read_facts
 from seqmel.data.tables.labels import Table, id_positions
+from seqmel.data.tables.survival import observed_times, signed_times
 from seqmel.data.tables.targets import QuantityLoss
 from seqmel.estimators.base import Pretrained, SequenceEstimator, checked_pretrained
 from seqmel.estimators.options import RENAMED_PARAMETERS, sections_of, seed_of
@@ -43,7 +45,7 @@ from seqmel.training.finetuning.finetune import finetuned_model, save_finetuned
 from seqmel.training.finetuning.samples import Samples
 from seqmel.training.run import prepared_in
 
-__all__ = ["SequenceClassifier", "SequenceRegressor"]
+__all__ = ["SequenceClassifier", "SequenceRegressor", "SequenceSurvival"]
 
 Part = str | Mapping[str, Any]
 Supervised = TypeVar("Supervised", bound="_Supervised")
@@ -63,10 +65,10 @@ _SHAPING = (
 
 
 class _Supervised(SequenceEstimator):
-    """Base class of `SequenceClassifier` and `SequenceRegressor`."""
+    """Base class of `SequenceClassifier`, `SequenceRegressor` and `SequenceSurvival`."""
 
     _fitted = "model_"
-    _task: ClassVar[Literal["classification", "regression"]]
+    _task: ClassVar[Literal["classification", "regression", "survival"]]
 
     @renamed_keywords(**RENAMED_PARAMETERS)
     def __init__(
@@ -93,6 +95,7 @@ class _Supervised(SequenceEstimator):
         class_weight: Literal["balanced"] | Mapping[Any, float] | None = None,
         quantity_loss: QuantityLoss = "auto",
         quantile: float | None = None,
+        time_edges: Sequence[float] | None = None,
         calibrate: bool = False,
         config: Mapping[str, Any] | None = None,
         events: Events | None = None,
@@ -133,6 +136,7 @@ class _Supervised(SequenceEstimator):
         self.class_weight = class_weight
         self.quantity_loss = quantity_loss
         self.quantile = quantile
+        self.time_edges = time_edges
         self.calibrate = calibrate
         self.config = config
         self.events = events
@@ -195,7 +199,8 @@ class _Supervised(SequenceEstimator):
             )
             raise ModelError(
                 f"{path} holds no model for {cls.__name__}: {found}. SequenceClassifier loads "
-                "classes, SequenceRegressor quantities, and `seqmel predict` both together."
+                "classes, SequenceRegressor quantities, SequenceSurvival times to an event, and "
+                "`seqmel predict` all together."
             )
         used = model.config.finetuning.model_dump()
         kept = {name: used[name] for name in cls._get_param_names() if name in used}
@@ -226,6 +231,7 @@ class _Supervised(SequenceEstimator):
             "class_weight": None if by_class else self.class_weight,
             "quantity_loss": self.quantity_loss,
             "quantile": self.quantile,
+            "time_edges": None if self.time_edges is None else tuple(self.time_edges),
             "calibrate": self.calibrate,
         }
         given = dict(self.config or {}) | sections_of(self._shaping())
@@ -279,7 +285,7 @@ class _Supervised(SequenceEstimator):
         """
         config = self._options()
         rows = self._rows(X)
-        labels = _labels(y, rows)
+        labels = self._named_labels(y, rows)
         if self._task == "classification":
             _no_quantities(labels)
         weights = None if sample_weight is None else _numbered(sample_weight, "sample_weight", rows)
@@ -311,9 +317,13 @@ class _Supervised(SequenceEstimator):
                 checkpoints=Path(folder) / "checkpoints",
                 progress=progress,
             )
-        self._learn(model, several=np.ndim(y) == 2)
+        self._learn(model, several=self._task != "survival" and np.ndim(y) == 2)
         self._remember_columns(X)
         return self
+
+    def _named_labels(self, y: Any, rows: ClientRows) -> dict[str, pd.Series[Any]]:
+        """Target -> (rows,) its labels, by position."""
+        return _labels(y, rows)
 
     def _rows_to_predict(self, X: Any) -> ClientRows:  # noqa: N803
         self._check_fitted()
@@ -445,6 +455,7 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
             `sample_weight`.
         quantity_loss: for `SequenceRegressor`.
         quantile: for `SequenceRegressor`.
+        time_edges: for `SequenceSurvival`.
         calibrate: whether to fit one temperature per classification target on the validation split.
         config: options as sections of a config, such as `{"encoder": "gru"}`; parameters override
             it.
@@ -604,6 +615,147 @@ class SequenceRegressor(RegressorMixin, _Supervised):  # type: ignore[misc]
 
         rows = self._rows_to_predict(X)
         return _mean_score(r2_score, self._predicted(rows, moments), rows, y, sample_weight)
+
+
+class SequenceSurvival(_Supervised):
+    """Predict when an event comes, as `seqmel finetune --task survival` and `predict` do.
+
+    Times may be censored: all that is known is that the event had not come by then. The parameters
+    and attributes are those of `SequenceClassifier`, without `classes_`.
+
+    Args:
+        time_edges: increasing bounds of the bins of time, in the unit of the times; None takes ten
+            or fewer, with as many observed events each.
+
+    Attributes:
+        time_edges_: the bounds.
+
+    Examples:
+        >>> import pandas as pd
+        >>> import seqmel
+        >>> data = seqmel.generate_card_data(20)
+        >>> events = seqmel.EventSequences.read(data.events)
+        >>> days = [3.0 * i % 50 for i in range(20)]
+        >>> y = pd.DataFrame({"churn": days, "observed": [day < 40 for day in days]})
+        >>> model = seqmel.SequenceSurvival(time_edges=[10, 30], epochs=1, random_state=0)
+        >>> model.fit(events, y).predict_survival(events).shape
+        (20, 2)
+    """
+
+    _task = "survival"
+
+    def _named_labels(self, y: Any, rows: ClientRows) -> dict[str, pd.Series[Any]]:
+        return {str(times.name): times for times in [_times(y, rows)]}
+
+    @property
+    def time_edges_(self) -> tuple[float, ...]:
+        """The bounds at which `predict_survival` gives the probability of a later event."""
+        self._check_fitted()
+        return self.targets_[0].edges
+
+    def fit(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        sample_weight: Any = None,
+        moments: Any = None,
+    ) -> SequenceSurvival:
+        """Fit the model to times. Every row of X is one sample, even if its client occurs twice.
+
+        Args:
+            X: `EventSequences`, a table of events (one row per event, or one row per client and
+                list columns), name -> table for several, or client ids if `events` is set.
+            y: (rows, 2) a DataFrame or structured array with a column of booleans, whether the
+                event was observed, and a column of times: to the event, or to the end of the
+                observation. It is in the order of X, or indexed by the client ids of X.
+            sample_weight: (rows,) weight of each row, in the order of X or indexed like y.
+            moments: (rows,) the moment of each row, or one for all; see `SequenceClassifier.fit`.
+
+        Returns:
+            The fitted estimator.
+
+        Raises:
+            InputError: X and y have different numbers of rows, y is no such table, or no event is
+                observed.
+            ConfigError: an option is out of range, or is fixed by the pretrained model.
+            TrainingError: the training diverges.
+        """
+        return super().fit(X, y, sample_weight, moments)
+
+    def predict_survival(
+        self,
+        X: Any,  # noqa: N803
+        moments: Any = None,
+    ) -> npt.NDArray[np.float64]:
+        """Predict the probability that the event comes later than each of `time_edges_`.
+
+        `predict` gives the median time, NaN where it is later than the last bound.
+
+        Args:
+            X: see `fit`. An id without events is predicted from an empty sequence.
+            moments: (rows,) the moment of each row, or one for all: only events before it count.
+                None uses all events.
+
+        Returns:
+            (rows, bounds) probabilities.
+
+        Raises:
+            InputError, SchemaError: X cannot be used, or lacks a column that `fit` had.
+            ModelError: not fitted yet. It is also scikit-learn's `NotFittedError`.
+        """
+        (outputs,) = self._outputs(self._rows_to_predict(X), moments)
+        return self.targets_[0].survival(outputs)
+
+    def score(self, X: Any, y: Any, moments: Any = None) -> float:  # noqa: N803
+        """Compute Harrell's concordance: do clients with a higher risk have their event first?
+
+        Args:
+            X: see `fit`.
+            y: (rows, 2) times and whether they were observed, see `fit`. Rows without a time are
+                ignored.
+            moments: (rows,) the moment of each row, or one for all; see `predict`.
+
+        Returns:
+            The concordance, from 0 to 1; NaN if no two rows can be compared.
+
+        Raises:
+            InputError: the number of rows differs from X, or y is no such table.
+            ModelError: not fitted yet. It is also scikit-learn's `NotFittedError`.
+        """
+        rows = self._rows_to_predict(X)
+        signed = _times(y, rows)
+        known = signed.notna().to_numpy()
+        times, observed = observed_times(signed[known].to_numpy())
+        (outputs,) = self._outputs(rows, moments)
+        return concordance(times, observed, -self.targets_[0].survival(outputs)[known].sum(axis=1))
+
+
+def _times(y: Any, rows: ClientRows) -> pd.Series[Any]:
+    """(rows,) signed times by position, null where there is none; see `signed_times`."""
+    names = getattr(getattr(y, "dtype", None), "names", None)
+    frame = pd.DataFrame({name: y[name] for name in names}) if names else y
+    ends = (
+        [name for name in frame if pd.api.types.is_bool_dtype(frame[name])]
+        if isinstance(frame, pd.DataFrame)
+        else []
+    )
+    if len(ends) != 1 or frame.shape[1] != 2:
+        raise InputError(
+            "Expected y as a DataFrame or structured array of two columns: a time, and true or "
+            f"false for whether the event was observed. Found {_shape(y)}."
+        )
+    found = _labels(frame, rows)
+    happened = found.pop(str(ends[0]))
+    (times,) = found.values()
+    known = times.dropna()
+    return (signed_times(known, happened) if len(known) else known).reindex(times.index)
+
+
+def _shape(y: Any) -> str:
+    if isinstance(y, pd.DataFrame):
+        columns = (f"{name!r} ({kind})" for name, kind in y.dtypes.items())
+        return f"the columns {shown(columns)}"
+    return f"{type(y).__name__} of shape {np.shape(y)}"
 
 
 def _samples(

@@ -19,13 +19,13 @@ from seqmel.core.errors import ConfigError, InputError, plain
 from seqmel.core.progress import Reporting, as_progress
 from seqmel.core.renames import renamed_keywords
 from seqmel.data.tables.number_types import NumberType, check_number_types, stored_bytes
+from seqmel.data.tables.targets import TargetTask
 from seqmel.evaluation.compression import Components, read_back
 from seqmel.evaluation.downstream import Downstream, LinearProbe, side_by_side, spread_boosters
 from seqmel.evaluation.metrics import Floats
 from seqmel.evaluation.problem import (
     Measured,
     Problem,
-    Task,
     build_problem,
     check_counts,
     feature_matrix,
@@ -139,7 +139,9 @@ def label_curve(
     fractions: Sequence[float],
     *,
     probes: Mapping[str, str] | None = None,
-    task: Task = "auto",
+    task: TargetTask = "auto",
+    observed: pd.Series[Any] | None = None,
+    time_edges: Sequence[float] | None = None,
     folds: int = 5,
     seed: int = 0,
     trees: int = 500,
@@ -163,15 +165,20 @@ def label_curve(
         fractions: label fractions, above 0 and at most 1.
         probes: name -> feature set for a linear probe, which is scored where at most 1,000 clients
             are labelled. With few labels logistic or ridge regression is often the better model.
-        task: "classification", "regression" or "auto", which treats a number with more than 20
-            distinct values as a quantity and all else as classes.
+        task: "classification", "regression", "survival" or "auto", which treats a number with more
+            than 20 distinct values as a quantity and all else as classes. "survival" takes y as
+            times to an event, which may be censored.
+        observed: with the task "survival", whether each event was observed, indexed like y; a time
+            without is censored.
+        time_edges: with the task "survival", the bounds at which probabilities of a later event are
+            compared, such as [30, 60, 90]; None takes quantiles of the observed times.
         folds: number of cross-validation folds.
         seed: seed of the folds, the draws and the models.
         trees: number of LightGBM trees.
         threads: maximum number of threads of all models together; None uses all cores.
         split: `GroupFolds` or `OutOfTime`; None draws random folds.
         metric: the primary metric; None takes AUROC for two classes, accuracy for more, R2 for a
-            quantity.
+            quantity, concordance for the time to an event.
         progress: None shows progress on a terminal and in a notebook, True everywhere, False
             nowhere; or a `Progress`.
 
@@ -203,7 +210,9 @@ def label_curve(
             else "No label fractions. Expected fractions above 0, up to 1, such as 0.01,0.1,1."
         )
     check_counts(trees=(trees, 1), threads=(threads, 1))
-    problem, scored, matched = build_problem(y, features, task, folds, seed, split)
+    problem, scored, matched = build_problem(
+        y, features, task, folds, seed, split, observed, time_edges
+    )
     primary = problem.chosen(metric)
     matrices = {
         name: feature_matrix(table.loc[scored.index], name) for name, table in matched.items()
@@ -262,7 +271,9 @@ def compression_curve(
     dims: Sequence[int | None],
     dtypes: Sequence[NumberType] = ("float32", "float16", "int8", "binary"),
     *,
-    task: Task = "auto",
+    task: TargetTask = "auto",
+    observed: pd.Series[Any] | None = None,
+    time_edges: Sequence[float] | None = None,
     folds: int = 5,
     seed: int = 0,
     trees: int = 500,
@@ -282,15 +293,20 @@ def compression_curve(
         dims: numbers of principal components; None keeps the full vector.
         dtypes: "float32", "float16", "int8" (256 steps per dimension) or "binary" (one bit per
             dimension).
-        task: "classification", "regression" or "auto", which treats a number with more than 20
-            distinct values as a quantity and all else as classes.
+        task: "classification", "regression", "survival" or "auto", which treats a number with more
+            than 20 distinct values as a quantity and all else as classes. "survival" takes y as
+            times to an event, which may be censored.
+        observed: with the task "survival", whether each event was observed, indexed like y; a time
+            without is censored.
+        time_edges: with the task "survival", the bounds at which probabilities of a later event are
+            compared, such as [30, 60, 90]; None takes quantiles of the observed times.
         folds: number of cross-validation folds.
         seed: seed of the folds and the models.
         trees: number of LightGBM trees.
         threads: maximum number of threads of all models together; None uses all cores.
         split: `GroupFolds` or `OutOfTime`; None draws random folds.
         metric: the primary metric; None takes AUROC for two classes, accuracy for more, R2 for a
-            quantity.
+            quantity, concordance for the time to an event.
         progress: None shows progress on a terminal and in a notebook, True everywhere, False
             nowhere; or a `Progress`.
 
@@ -321,7 +337,9 @@ def compression_curve(
             "dimensions of at least 1, or full: 16,64,full."
         )
     check_counts(trees=(trees, 1), threads=(threads, 1))
-    problem, scored, matched = build_problem(y, features, task, folds, seed, split)
+    problem, scored, matched = build_problem(
+        y, features, task, folds, seed, split, observed, time_edges
+    )
     primary = problem.chosen(metric)
     matrices = {
         name: feature_matrix(table.loc[scored.index], name) for name, table in matched.items()
@@ -416,10 +434,10 @@ def label_draws(problem: Problem, fold: int, fraction: float, seed: int) -> list
 
 
 def _draw(problem: Problem, whole: Places, count: int, random: np.random.Generator) -> Places:
-    """Draw `count` positions: one of each class, if there are classes, and the rest at random."""
+    """Draw `count` positions at random, after one of each class, or one event and one censored."""
     mixed = random.permutation(whole)
-    if problem.classes:
-        firsts = np.unique(problem.target[mixed], return_index=True)[1]
+    if problem.strata is not None:
+        firsts = np.unique(problem.strata[mixed], return_index=True)[1]
         mixed = np.concatenate([mixed[firsts], np.delete(mixed, firsts)])
     return np.sort(mixed[:count])
 

@@ -7,10 +7,11 @@ a linear model uses it better (docs/results.md).
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -20,6 +21,8 @@ import numpy.typing as npt
 
 from seqmel.core.linear_models import MAX_CLIENTS, logistic, ridge, softmax
 from seqmel.core.threads import thread_count
+from seqmel.data.tables.survival import observed_times
+from seqmel.data.tables.targets import Target
 from seqmel.evaluation.metrics import Floats
 
 __all__ = [
@@ -58,6 +61,20 @@ _PARAMETERS = {
 class Downstream(Protocol):
     """A model that is trained on features and predicts a target."""
 
+    def survival(self, x: Floats, y: Floats, tested: Floats, edges: tuple[float, ...]) -> Floats:
+        """Train on times to an event, and predict how likely it comes later.
+
+        Args:
+            x: (rows, features) float32; NaN is missing.
+            y: (rows,) signed times: a censored one is negative.
+            tested: (tested, features) float32.
+            edges: upper bounds of the bins of time.
+
+        Returns:
+            (tested, bounds) probabilities that the event comes after each bound.
+        """
+        ...
+
     def predict(self, x: Floats, y: npt.NDArray[Any], tested: Floats, classes: int) -> Floats:
         """Train on (x, y) and predict for `tested`.
 
@@ -92,24 +109,54 @@ class Booster:
 
         With few clients the minimum leaf size is reduced; else no split would be possible.
         """
+        objective: dict[str, object] = {"objective": "binary" if classes else "regression"}
+        if classes > 2:
+            objective = {"objective": "multiclass", "num_class": classes}
+        trained = self._train(objective, x, y, len(x))
+        found = np.asarray(trained.predict(tested, num_threads=thread_count(self.threads)))
+        return np.stack([1 - found, found], axis=1) if classes and found.ndim == 1 else found
+
+    def survival(self, x: Floats, y: Floats, tested: Floats, edges: tuple[float, ...]) -> Floats:
+        """Train on (x, y) and predict for `tested`, as `Downstream.survival` describes.
+
+        A row per client and bin that it is observed in, with the number of the bin as a further
+        feature, says whether the event came in it. Trees begin at the hazard of each bin.
+        """
+        rows, bins, happened = _bins_of(y, edges)
+        counts = np.bincount(bins, minlength=len(edges)) + 1
+        rate = (np.bincount(bins, happened, len(edges)) + 0.5) / counts
+        base = np.log(rate / (1 - rate))
+        train = np.column_stack([x[rows], bins.astype(np.float32)])
+        trained = self._train({"objective": "binary"}, train, happened, len(x), base[bins])
+        threads = thread_count(self.threads)
+
+        def logits(at: int) -> Floats:
+            of_bin = np.column_stack([tested, np.full(len(tested), at, np.float32)])
+            found = trained.predict(of_bin, raw_score=True, num_threads=threads)
+            return np.asarray(found + base[at])
+
+        outputs = np.stack([logits(at) for at in range(len(edges))], axis=1, dtype=np.float64)
+        return Target(name="", edges=edges).survival(outputs)
+
+    def _train(
+        self,
+        objective: Mapping[str, object],
+        x: Floats,
+        y: npt.NDArray[Any],
+        clients: int,
+        init_score: Floats | None = None,
+    ) -> Any:
         import lightgbm
 
-        parameters: dict[str, object] = {"objective": "binary" if classes else "regression"}
-        if classes > 2:
-            parameters = {"objective": "multiclass", "num_class": classes}
-        threads = thread_count(self.threads)
-        leaf = min(_MIN_IN_LEAF, max(1, len(x) // 20))
-        parameters |= _PARAMETERS | {
+        leaf = min(_MIN_IN_LEAF, max(1, clients // 20))
+        parameters = {
+            **objective,
+            **_PARAMETERS,
             "min_data_in_leaf": leaf,
             "seed": self.seed,
-            "num_threads": threads,
+            "num_threads": thread_count(self.threads),
         }
-        found = np.asarray(
-            lightgbm.train(parameters, lightgbm.Dataset(x, y), self.trees).predict(
-                tested, num_threads=threads
-            )
-        )
-        return np.stack([1 - found, found], axis=1) if classes and found.ndim == 1 else found
+        return lightgbm.train(parameters, lightgbm.Dataset(x, y, init_score=init_score), self.trees)
 
 
 @dataclass(frozen=True)
@@ -128,29 +175,35 @@ class LinearProbe:
 
     def predict(self, x: Floats, y: npt.NDArray[Any], tested: Floats, classes: int) -> Floats:
         """Train on (x, y) and predict for `tested`, as `Downstream.predict` describes."""
-        if len(x) > MAX_CLIENTS:
-            drawn = np.sort(np.random.default_rng(self.seed).permutation(len(x))[:MAX_CLIENTS])
-            x = x[drawn]
-            y = y[drawn]
-        known = np.where(np.isfinite(x), x, np.nan).astype(np.float64)
-        some = np.isfinite(known).any(axis=0)
-        mean = np.zeros(x.shape[1])
-        deviation = np.zeros(x.shape[1])
-        mean[some], deviation[some] = (
-            np.nanmean(known[:, some], axis=0),
-            np.nanstd(known[:, some], axis=0),
-        )
-        scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 1e-12)
-
-        def standardised(rows: Floats) -> npt.NDArray[np.float32]:
-            return np.nan_to_num((rows - mean) * scale, nan=0.0, posinf=0.0, neginf=0.0).astype(
-                np.float32
-            )
-
+        x, y = self._some(x, y)
+        standardised = _standardised(x)
         part = standardised(x), y, np.ones(len(y))
         weight, bias = logistic(*part, classes, self.seed) if classes else ridge(*part)
         scores = standardised(tested) @ weight.T + bias
         return softmax(scores) if classes else np.asarray(scores[:, 0])
+
+    def survival(self, x: Floats, y: Floats, tested: Floats, edges: tuple[float, ...]) -> Floats:
+        """Train on (x, y) and predict for `tested`, as `Downstream.survival` describes.
+
+        The logits of the hazards have a bias per bin, and weights that all bins share.
+        """
+        from seqmel.core.shared_weights import fit_shared_weights
+        from seqmel.core.survival_loss import survival_losses
+
+        x, y = self._some(x, y)
+        standardised = _standardised(x)
+        loss = functools.partial(survival_losses, edges=edges)
+        part = standardised(x), y.astype(np.float32), np.ones(len(y))
+        weight, bias = fit_shared_weights(loss, len(edges), *part, self.seed)
+        outputs = (standardised(tested) @ weight)[:, None] + bias
+        return Target(name="", edges=edges).survival(outputs)
+
+    def _some(self, x: Floats, y: npt.NDArray[Any]) -> tuple[Floats, npt.NDArray[Any]]:
+        """Draw at most MAX_CLIENTS rows."""
+        if len(x) <= MAX_CLIENTS:
+            return x, y
+        drawn = np.sort(np.random.default_rng(self.seed).permutation(len(x))[:MAX_CLIENTS])
+        return x[drawn], y[drawn]
 
 
 @dataclass(frozen=True)
@@ -167,19 +220,69 @@ class CachedPredictor:
 
     def predict(self, x: Floats, y: npt.NDArray[Any], tested: Floats, classes: int) -> Floats:
         """Return cached predictions for the same inputs, else train and cache them."""
-        digest = hashlib.sha256(repr((self.model, classes, x.shape, y.dtype)).encode())
+        return self._cached(self.model.predict, x, y, tested, classes)
+
+    def survival(self, x: Floats, y: Floats, tested: Floats, edges: tuple[float, ...]) -> Floats:
+        """Return cached predictions for the same inputs, else train and cache them."""
+        return self._cached(self.model.survival, x, y, tested, edges)
+
+    def _cached(
+        self,
+        predict: Callable[..., Floats],
+        x: Floats,
+        y: npt.NDArray[Any],
+        tested: Floats,
+        outcomes: int | tuple[float, ...],
+    ) -> Floats:
+        digest = hashlib.sha256(repr((self.model, outcomes, x.shape, y.dtype)).encode())
         for numbers in (x, y, tested):
             digest.update(np.ascontiguousarray(numbers).data)
         path = self.folder / f"{digest.hexdigest()}.npy"
         if path.is_file():
             return np.asarray(np.load(path, allow_pickle=False))
-        found = self.model.predict(x, y, tested, classes)
+        found = predict(x, y, tested, outcomes)
         self.folder.mkdir(parents=True, exist_ok=True)
         # another process may write the same file
         with tempfile.TemporaryDirectory(dir=self.folder) as own:
             np.save(Path(own) / path.name, found, allow_pickle=False)
             os.replace(Path(own) / path.name, path)
         return found
+
+
+def _standardised(x: Floats) -> Callable[[Floats], npt.NDArray[np.float32]]:
+    """Return a function that standardises rows like x; missing values become the mean."""
+    known = np.where(np.isfinite(x), x, np.nan).astype(np.float64)
+    some = np.isfinite(known).any(axis=0)
+    mean = np.zeros(x.shape[1])
+    deviation = np.zeros(x.shape[1])
+    mean[some], deviation[some] = (
+        np.nanmean(known[:, some], axis=0),
+        np.nanstd(known[:, some], axis=0),
+    )
+    scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 1e-12)
+    return lambda rows: np.nan_to_num(
+        (rows - mean) * scale, nan=0.0, posinf=0.0, neginf=0.0
+    ).astype(np.float32)
+
+
+def _bins_of(
+    y: Floats, edges: tuple[float, ...]
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+    """Return rows, bins in which they are observed, and whether the event came, as in the loss.
+
+    Args:
+        y: (rows,) signed times: a censored one is negative.
+        edges: upper bounds of the bins; see `survival_losses` for who is observed in them.
+    """
+    times, observed = observed_times(y)
+    bounds = np.array(edges)
+    middles = (bounds + np.append(0.0, bounds[:-1])) / 2
+    place = np.searchsorted(bounds, times)
+    happened = (observed & (place < len(bounds)))[:, None]
+    bins = np.arange(len(bounds))
+    seen = np.where(happened, bins <= place[:, None], middles <= times[:, None])
+    rows, at = np.nonzero(seen)
+    return rows, at, (happened & (bins == place[:, None]))[rows, at]
 
 
 def spread(threads: int | None, numbers: int, work: float) -> tuple[int, int]:

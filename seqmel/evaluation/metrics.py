@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqmel.core.correlation import correlation
+from seqmel.core.survival import SURVIVAL_METRICS
 
 __all__ = [
     "TOP_FRACTIONS",
@@ -32,15 +33,18 @@ _OF_TWO_CLASSES = ("average_precision", "gini", "ks")
 _OF_QUANTITIES = ("r2", "rmse", "mae", "spearman")
 
 
-def metric_names(classes: int) -> tuple[str, ...]:
+def metric_names(classes: int, *, survival: bool = False) -> tuple[str, ...]:
     """Return the names of the metrics of a target.
 
     Args:
         classes: number of classes; 0 for a quantity.
+        survival: whether the target is the time to an event.
 
     Returns:
         The names.
     """
+    if survival:
+        return SURVIVAL_METRICS
     if not classes:
         return _OF_QUANTITIES
     at_the_top = (

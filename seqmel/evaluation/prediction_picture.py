@@ -24,7 +24,7 @@ _MOST_POINTS = 5_000
 
 
 def draw_predictions(path: Path, found: ScoredPredictions) -> None:
-    """Write a PNG file with three panels for classes, or two for a quantity.
+    """Write a PNG file: three panels for classes, two for a quantity, one for times to an event.
 
     Args:
         path: the file to write.
@@ -33,11 +33,14 @@ def draw_predictions(path: Path, found: ScoredPredictions) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13 if found.classes else 9, 4.2), layout="constrained")
+    panels = 3 if found.classes else 1 if found.edges else 2
+    figure = Figure(figsize=(4.4 * panels, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, 3 if found.classes else 2)
+    axes = np.atleast_1d(figure.subplots(1, panels))
     if found.classes:
         _draw_classes(axes, found)
+    elif found.edges:
+        _draw_horizons(axes[0], found)
     else:
         _draw_quantity(axes, found)
     for axis in axes:
@@ -46,6 +49,17 @@ def draw_predictions(path: Path, found: ScoredPredictions) -> None:
         axis.grid(color=FAINT)
         axis.set_axisbelow(True)
     figure.savefig(path, format="png", dpi=120, metadata={"Software": None})
+
+
+def _draw_horizons(axis: Any, found: ScoredPredictions) -> None:
+    """Draw the predicted probability of an event until each bound, and its estimate."""
+    until = [row["bound"] for row in found.horizons]
+    names = {"predicted": "predicted", "estimated": "Kaplan-Meier"}
+    for (name, label), colour in zip(names.items(), _COLOURS, strict=False):
+        values = [row[name] for row in found.horizons]
+        axis.plot(until, values, marker="o", color=colour, label=label)
+    axis.set(xlabel=f"{found.target} until", ylabel="probability of an event", ylim=(0, None))
+    axis.legend(frameon=False, fontsize=8)
 
 
 def _draw_classes(axes: Any, found: ScoredPredictions) -> None:

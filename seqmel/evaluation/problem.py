@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from seqmel.core.errors import ConfigError, InputError, did_you_mean, shown
-from seqmel.data.tables.labels import Task, align, check_classes, recognise_task, to_quantities
+from seqmel.core.survival import survival_metrics
+from seqmel.data.tables.labels import align, check_classes, recognise_task, to_quantities
+from seqmel.data.tables.survival import observed_times, signed_times, time_edges
+from seqmel.data.tables.targets import TargetTask
 from seqmel.evaluation.downstream import Downstream
 from seqmel.evaluation.metrics import (
     Floats,
@@ -28,10 +31,10 @@ from seqmel.evaluation.splits import GroupFolds, OutOfTime, Places, Split, clien
 __all__ = [
     "Measured",
     "Problem",
-    "Task",
     "build_problem",
     "check_counts",
     "feature_matrix",
+    "signed_labels",
     "summarised",
 ]
 
@@ -42,6 +45,7 @@ R is 0 if there are several folds.
 """
 
 _RESAMPLES = 500
+_TASKS = ("auto", "classification", "regression", "survival")
 
 
 @dataclass(frozen=True)
@@ -49,12 +53,14 @@ class Problem:
     """A target with its training and test parts.
 
     Attributes:
-        target: (rows,) class codes or quantities.
-        classes: names of the classes by code; empty for a quantity.
+        target: (rows,) class codes, quantities, or signed times to an event: a censored one is
+            negative.
+        classes: names of the classes by code; empty for a quantity or time.
         splits: training and test positions of each fold; a single one is an out-of-time split.
         owners: (rows,) codes of the clients, the units of the bootstrap.
         about: description of the split, for reports.
         seed: seed of the folds and the bootstrap.
+        edges: upper bounds of the bins of the time to an event; empty for other targets.
     """
 
     target: npt.NDArray[Any]
@@ -63,21 +69,30 @@ class Problem:
     owners: Places
     about: dict[str, Any]
     seed: int
+    edges: tuple[float, ...] = ()
 
     @classmethod
     def of(
-        cls, y: pd.Series[Any], task: Task, folds: int, seed: int, split: Split | None = None
+        cls,
+        y: pd.Series[Any],
+        task: TargetTask,
+        folds: int,
+        seed: int,
+        split: Split | None = None,
+        edges: Sequence[float] | None = None,
     ) -> Problem:
         """Build the problem of one target.
 
         Args:
             y: one label per row.
-            task: "classification", "regression" or "auto", which treats a number with more than 20
-                distinct values as a quantity and all else as classes.
+            task: "classification", "regression", "survival" for signed times to an event, or
+                "auto", which treats a number with more than 20 distinct values as a quantity and
+                all else as classes.
             folds: number of folds, unless the split is out of time.
             seed: seed of the folds and the bootstrap.
             split: None draws random folds. If rows are clients and moments, all rows of a client
                 stay in one fold.
+            edges: upper bounds of the bins of the time to an event; None chooses them.
 
         Returns:
             The problem.
@@ -88,6 +103,8 @@ class Problem:
                 rows.
         """
         target, classes = _target(y, task)
+        bins = _edges(target, edges) if task == "survival" else ()
+        strata = _strata(target, classes, bins)
         owners = np.asarray(pd.factorize(client_ids(y.index))[0], np.intp)
         if split is None and y.index.nlevels > 1:
             split = GroupFolds(pd.Series(client_ids(y.index), y.index, name=y.index.names[0]))
@@ -96,28 +113,39 @@ class Problem:
         else:
             if classes:
                 _check_rare(y, folds)
+            if bins:
+                _check_events(strata, folds, str(y.name))
             if split is None:
-                places = random_folds(target if classes else None, len(y), folds, seed)
+                each = None if bins and 0 < np.sum(strata == 0) < folds else strata
+                places = random_folds(each, len(y), folds, seed)
                 about = {"kind": "folds"}
             else:
                 places, about = split.folds(
-                    y.index, target if classes else _fifths(target), folds, seed
+                    y.index, _fifths(target) if strata is None else strata, folds, seed
                 )
             about |= {"folds": folds}
-        problem = cls(target, classes, places, owners, about, seed)
+        problem = cls(target, classes, places, owners, about, seed, bins)
         if split is not None:
             problem._check_parts(str(y.name))
         return problem
 
     @classmethod
-    def of_predictions(cls, y: pd.Series[Any], task: Task, seed: int) -> Problem:
+    def of_predictions(
+        cls,
+        y: pd.Series[Any],
+        task: TargetTask,
+        seed: int,
+        edges: Sequence[float] = (),
+    ) -> Problem:
         """Build the problem with all of `y` as its test part, to score existing predictions.
 
         Args:
             y: one label per client.
-            task: "classification", "regression" or "auto", which treats a number with more than 20
-                distinct values as a quantity and all else as classes.
+            task: "classification", "regression", "survival" for signed times to an event, or
+                "auto", which treats a number with more than 20 distinct values as a quantity and
+                all else as classes.
             seed: seed of the bootstrap.
+            edges: the bounds of the predictions of a time to an event.
 
         Returns:
             The problem.
@@ -128,16 +156,34 @@ class Problem:
         target, classes = _target(y, task)
         everyone = np.arange(len(y))
         owners = np.asarray(pd.factorize(client_ids(y.index))[0], np.intp)
-        return cls(target, classes, ((everyone, everyone),), owners, {}, seed)
+        return cls(target, classes, ((everyone, everyone),), owners, {}, seed, tuple(edges))
 
     @property
-    def task(self) -> Task:
-        """The task: "classification" or "regression"."""
+    def task(self) -> TargetTask:
+        """The task: "classification", "regression" or "survival"."""
+        if self.edges:
+            return "survival"
         return "classification" if self.classes else "regression"
 
     @property
+    def strata(self) -> Places | None:
+        """(rows,) codes to stratify by: classes, or whether an event was observed; else None."""
+        return _strata(self.target, self.classes, self.edges)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics."""
+        return metric_names(len(self.classes), survival=bool(self.edges))
+
+    @property
     def primary(self) -> str:
-        """The default metric: auroc for two classes, accuracy for more, r2 for a quantity."""
+        """The default metric.
+
+        It is auroc for two classes, accuracy for more, r2 for a quantity, and concordance for the
+        time to an event.
+        """
+        if self.edges:
+            return "concordance"
         return ("auroc" if len(self.classes) == 2 else "accuracy") if self.classes else "r2"
 
     def chosen(self, metric: str | None) -> str:
@@ -152,9 +198,10 @@ class Problem:
         Raises:
             ConfigError: the target has no such metric.
         """
-        known = metric_names(len(self.classes))
+        known = self.metrics
         if metric is not None and metric not in known:
             kind = f"{len(self.classes)} classes" if self.classes else "a quantity"
+            kind = "the time to an event" if self.edges else kind
             raise ConfigError(
                 f"metric is {metric!r}, which is none of {kind}.{did_you_mean(metric, known)} "
                 f"Expected one of: {', '.join(known)}."
@@ -163,7 +210,10 @@ class Problem:
 
     @property
     def class_counts(self) -> dict[str, int]:
-        """Class -> number of rows; empty for a quantity."""
+        """Class, or "event" and "censored" -> number of rows; empty for a quantity."""
+        if self.edges:
+            happened = int(self.strata.sum()) if self.strata is not None else 0
+            return {"event": happened, "censored": len(self.target) - happened}
         return {name: int((self.target == code).sum()) for code, name in enumerate(self.classes)}
 
     def predict(
@@ -178,10 +228,13 @@ class Problem:
             train: positions to train on; None takes the whole training part.
 
         Returns:
-            (tested, classes) probabilities, or (tested,) quantities.
+            (tested, classes) probabilities, (tested,) quantities, or (tested, bounds) probabilities
+            of a later event.
         """
         whole, test = self.splits[fold]
         train = whole if train is None else train
+        if self.edges:
+            return model.survival(x[train], self.target[train], x[test], self.edges)
         return model.predict(x[train], self.target[train], x[test], len(self.classes))
 
     def average(self, predictions: Sequence[Floats]) -> Floats:
@@ -191,11 +244,14 @@ class Problem:
             predictions: per model (tested, classes) probabilities, or (tested,) quantities.
 
         Returns:
-            The normalised geometric mean of the probabilities, or the mean of the quantities.
+            The geometric mean of the probabilities, normalised for classes, or the mean of the
+            quantities.
         """
-        if not self.classes:
+        if not self.classes and not self.edges:
             return np.asarray(np.mean(predictions, axis=0))
         shares = np.exp(np.mean([np.log(np.clip(p, 1e-7, 1)) for p in predictions], axis=0))
+        if self.edges:
+            return np.asarray(shares)
         return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
     def measure(self, predicted: Floats, fold: int) -> Measured:
@@ -221,12 +277,21 @@ class Problem:
         return {name: np.array(values) for name, values in found.items()}
 
     def _metrics(self, places: Places, predicted: Floats) -> dict[str, float]:
+        if self.edges:
+            times, observed = observed_times(self.target[places])
+            survival = np.asarray(predicted, np.float64)
+            return survival_metrics(times, observed, survival, self.edges)
         if not self.classes:
             return regression_metrics(self.target[places], predicted)
         return classification_metrics(self.target[places], predicted)
 
     def _measurable(self, places: Places) -> bool:
-        """Whether all metrics are defined: AUROC needs every class, R2 at least two values."""
+        """Whether all metrics are defined.
+
+        AUROC needs every class, R2 at least two values, and concordance an event.
+        """
+        if self.strata is not None and self.edges:
+            return bool(self.strata[places].any())
         return len(np.unique(self.target[places])) >= max(2, len(self.classes))
 
     def _resamples(self, test: Places) -> list[Places]:
@@ -249,7 +314,9 @@ class Problem:
         for fold, parts in enumerate(self.splits):
             for part, places in zip(("training", "test"), parts, strict=True):
                 y = self.target[places]
-                if self.classes:
+                if self.edges:
+                    problem = "" if (~np.signbit(y)).any() else "no observed event"
+                elif self.classes:
                     lacking = [c for code, c in enumerate(self.classes) if not (y == code).any()]
                     problem = f"no client of class {shown(map(repr, lacking))}" if lacking else ""
                 else:
@@ -266,20 +333,24 @@ class Problem:
 def build_problem(
     y: pd.Series[Any],
     features: Mapping[str, pd.DataFrame],
-    task: Task,
+    task: TargetTask,
     folds: int,
     seed: int,
     split: Split | None,
+    observed: pd.Series[Any] | None = None,
+    edges: Sequence[float] | None = None,
 ) -> tuple[Problem, pd.Series[Any], dict[str, pd.DataFrame]]:
     """Check the inputs of a comparison, and build its problem.
 
     Args:
         y: one label per row, indexed by client id (or client id and moment).
         features: name -> one row of numbers per client, indexed like y.
-        task: "classification", "regression" or "auto".
+        task: "classification", "regression", "survival" or "auto".
         folds: number of folds.
         seed: seed of the folds and the bootstrap.
         split: `GroupFolds` or `OutOfTime`; None draws random folds.
+        observed: with the task "survival", whether each event was observed, indexed like y.
+        edges: with the task "survival", upper bounds of the bins of time; None chooses them.
 
     Returns:
         The problem; the labels of the scored rows; and the rows of each feature set that have a
@@ -293,13 +364,55 @@ def build_problem(
         raise ConfigError(
             "No features to score. Give embeddings, or events for the hand-crafted aggregates."
         )
-    if task not in get_args(Task):
-        raise ConfigError(f"task is {task!r}. Expected one of: {', '.join(get_args(Task))}.")
+    if task not in _TASKS:
+        raise ConfigError(f"task is {task!r}. Expected one of: {', '.join(_TASKS)}.")
     check_counts(folds=(folds, 2), seed=(seed, 0))
-    y = y.dropna()
+    y = signed_labels(y.dropna(), task, observed, edges)
     matched = {name: align(y, table)[1] for name, table in features.items()}
     scored = y.loc[_common(y, matched, folds)]
-    return Problem.of(scored, task, folds, seed, split), scored, matched
+    return Problem.of(scored, task, folds, seed, split, edges), scored, matched
+
+
+def signed_labels(
+    y: pd.Series[Any],
+    task: TargetTask,
+    observed: pd.Series[Any] | None,
+    edges: Sequence[float] | None = None,
+) -> pd.Series[Any]:
+    """Return the labels; times to an event as signed numbers, see `signed_times`.
+
+    Args:
+        y: one label per row, without nulls.
+        task: the task.
+        observed: whether each event was observed, indexed like y.
+        edges: upper bounds of the bins of time.
+
+    Raises:
+        ConfigError: `observed` or `edges` are given for another task, `observed` is not given for
+            this one, or `edges` do not increase.
+        SchemaError, InputError: the labels are no times; see `signed_times`.
+    """
+    if task == "survival":
+        if observed is None:
+            raise ConfigError(
+                "The task survival needs to know which events were observed. Give observed= (true "
+                "and false, indexed like y)."
+            )
+        if edges is not None and not _increasing(edges):
+            raise ConfigError(f"time_edges are {list(edges)}. Expected increasing numbers above 0.")
+        return signed_times(y, observed) if len(y) else y
+    for name, given in (("observed", observed), ("time_edges", edges)):
+        if given is not None:
+            raise ConfigError(
+                f"{name} belongs to the task survival; found {task}. Leave it out, or set the task"
+                " (--task survival)."
+            )
+    return y
+
+
+def _increasing(edges: Sequence[float]) -> bool:
+    bounds = np.array((0.0, *edges))
+    return len(bounds) > 1 and bool(np.isfinite(bounds).all() and (np.diff(bounds) > 0).all())
 
 
 def check_counts(**given: tuple[int | None, int]) -> None:
@@ -373,7 +486,9 @@ def _common(y: pd.Series[Any], matched: Mapping[str, pd.DataFrame], folds: int) 
     return ordered
 
 
-def _target(y: pd.Series[Any], task: Task) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
+def _target(y: pd.Series[Any], task: TargetTask) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
+    if task == "survival":
+        return y.to_numpy(np.float64), ()
     if (recognise_task(y) if task == "auto" else task) == "regression":
         return to_quantities(y), ()
     check_classes(y)
@@ -392,6 +507,27 @@ def _check_rare(y: pd.Series[Any], folds: int) -> None:
         raise InputError(
             f"{folds} folds need {folds} clients of every class of the target {y.name!r}; class "
             f"{shown(rare)}. Join or leave out rare classes, or give fewer folds (--folds)."
+        )
+
+
+def _edges(target: npt.NDArray[np.float64], edges: Sequence[float] | None) -> tuple[float, ...]:
+    return time_edges(target) if edges is None else tuple(float(edge) for edge in edges)
+
+
+def _strata(
+    target: npt.NDArray[Any], classes: tuple[str, ...], edges: tuple[float, ...]
+) -> Places | None:
+    if edges:
+        return np.asarray(~np.signbit(target), np.intp)
+    return target if classes else None
+
+
+def _check_events(strata: Places | None, folds: int, name: str) -> None:
+    events = 0 if strata is None else int(strata.sum())
+    if events < folds:
+        raise InputError(
+            f"{folds} folds need {folds} observed events of {name!r}; there are {events}. Give "
+            "more labels, or fewer folds (--folds)."
         )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqmel.core.errors import ConfigError, did_you_mean, shown
+from seqmel.core.survival import SURVIVAL_METRICS
 from seqmel.evaluation.feature_sets import reference
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ TITLES = {  # metric -> title in tables; the arrow marks metrics where lower is 
     "balanced_accuracy": "balanced accuracy",
     "brier": "Brier ↓",
     "calibration_error": "calibration error ↓",
+    "concordance": "concordance",
+    "calibration": "calibration",
     "lift_at_1": "lift at 1 %",
     "lift_at_5": "lift at 5 %",
     "lift_at_10": "lift at 10 %",
@@ -125,19 +128,21 @@ class Scores:
 
     Attributes:
         target: name of the target.
-        task: "classification" or "regression".
+        task: "classification", "regression" or "survival".
         primary: the primary metric, which the differences use: the given one, else auroc for two
-            classes, accuracy for more, r2 for a quantity.
+            classes, accuracy for more, r2 for a quantity, concordance for the time to an event.
         rows: one score per feature set and metric.
         clients: number of scored clients, which have a label and all features.
         labelled: number of clients with a label.
         matched: name of a feature set -> number of labelled clients that it has.
-        classes: class -> number of scored clients; empty for a quantity.
+        classes: class, or "event" and "censored" -> number of scored rows; empty for a quantity.
         seed: seed of the folds and of LightGBM.
         trees: number of LightGBM trees.
         split: kind of the split (folds, groups, out_of_time or out_of_time_and_clients) and its
             details.
         groups: errors and calibration by group, if they were asked for.
+        edges: the bounds at which the probabilities of a later event are compared; empty for other
+            targets than the time to an event.
 
     Examples:
         >>> import numpy as np, pandas as pd
@@ -161,6 +166,7 @@ class Scores:
     trees: int
     split: dict[str, Any] = field(default_factory=dict)
     groups: Groups | None = None
+    edges: tuple[float, ...] = ()
 
     def score(self, features: str, metric: str | None = None) -> Score:
         """Return one score.
@@ -233,6 +239,8 @@ class Scores:
     @property
     def shown(self) -> list[str]:
         """The metrics in tables: `primary` and two standard ones. `to_json` has all metrics."""
+        if self.task == "survival":
+            return list(SURVIVAL_METRICS)
         there = {row.metric for row in self.rows}
         usual = [metric for metric in _SHOWN if metric in there]
         if self.primary in usual:
@@ -259,7 +267,8 @@ class Scores:
 
         `differences` are those of the primary metric from `reference`.
         """
-        by = {} if self.groups is None else {"by": self.groups.to_json()}
+        by: dict[str, Any] = {} if self.groups is None else {"by": self.groups.to_json()}
+        by |= {"edges": list(self.edges)} if self.edges else {}
         return {
             "target": self.target,
             "task": self.task,
@@ -318,6 +327,7 @@ class Scores:
             if self.classes
             else ""
         )
+        bounds = f" at {shown(f'{edge:g}' for edge in self.edges)}" if self.edges else ""
         without = self.labelled - self.clients
         left_out = (
             f" {without:,} more have a label, but no features in one of the sets."
@@ -325,7 +335,7 @@ class Scores:
             else ""
         )
         return (
-            f"{self.target}: {self.clients:,} clients{classes}, {self._split}; LightGBM, "
+            f"{self.target}: {self.clients:,} clients{classes}{bounds}, {self._split}; LightGBM, "
             f"{self.trees} trees.{left_out}"
         )
 

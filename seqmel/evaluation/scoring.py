@@ -13,7 +13,9 @@ from typing import Any
 
 import pandas as pd
 
+from seqmel.core.errors import ConfigError
 from seqmel.core.progress import Reporting, as_progress
+from seqmel.data.tables.targets import TargetTask
 from seqmel.evaluation.by_group import by_group
 from seqmel.evaluation.downstream import (
     CachedPredictor,
@@ -24,11 +26,11 @@ from seqmel.evaluation.downstream import (
 )
 from seqmel.evaluation.feature_sets import BASELINES
 from seqmel.evaluation.metrics import Floats
-from seqmel.evaluation.problem import Task, build_problem, check_counts, feature_matrix, summarised
+from seqmel.evaluation.problem import build_problem, check_counts, feature_matrix, summarised
 from seqmel.evaluation.results import Score, Scores
 from seqmel.evaluation.splits import Split
 
-__all__ = ["Task", "score"]
+__all__ = ["score"]
 
 
 def score(
@@ -37,7 +39,9 @@ def score(
     *,
     probes: Mapping[str, str] | None = None,
     averages: Mapping[str, Sequence[str]] | None = None,
-    task: Task = "auto",
+    task: TargetTask = "auto",
+    observed: pd.Series[Any] | None = None,
+    time_edges: Sequence[float] | None = None,
     folds: int = 5,
     seed: int = 0,
     trees: int = 500,
@@ -59,8 +63,13 @@ def score(
         probes: name -> feature set for a linear probe (logistic or ridge regression).
         averages: name -> feature sets or probes to average, without further training: the geometric
             mean of their predicted probabilities, or the mean of their predicted quantities.
-        task: "classification", "regression" or "auto", which treats a number with more than 20
-            distinct values as a quantity and all else as classes.
+        task: "classification", "regression", "survival" or "auto", which treats a number with more
+            than 20 distinct values as a quantity and all else as classes. "survival" takes y as
+            times to an event, which may be censored.
+        observed: with the task "survival", whether each event was observed, indexed like y; a time
+            without is censored.
+        time_edges: with the task "survival", the bounds at which probabilities of a later event are
+            compared, such as [30, 60, 90]; None takes quantiles of the observed times.
         folds: number of folds, stratified by class.
         seed: seed of the folds and the models. Scores are deterministic, and do not depend on the
             order of the rows.
@@ -96,8 +105,15 @@ def score(
         {'0': 20, '1': 20}
     """
     check_counts(trees=(trees, 1), threads=(threads, 1))
-    problem, scored, matched = build_problem(y, features, task, folds, seed, split)
+    problem, scored, matched = build_problem(
+        y, features, task, folds, seed, split, observed, time_edges
+    )
     primary = problem.chosen(metric)
+    if by is not None and problem.edges:
+        raise ConfigError(
+            "Groups (--by) are compared for classes and quantities, not for the time to an event. "
+            "Leave by out, or score the rows of each group."
+        )
     matrices = {
         name: feature_matrix(table.loc[scored.index], name) for name, table in matched.items()
     }
@@ -140,4 +156,5 @@ def score(
         trees=trees,
         split=problem.about,
         groups=None if by is None else by_group(problem, predicted, by.reindex(scored.index)),
+        edges=problem.edges,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from sklearn.metrics import d2_pinball_score, mean_pinball_loss, mean_tweedie_de
 from small import card_events, tiny_config
 
 from seqmel.core.errors import ConfigError
+from seqmel.core.shared_weights import _solve
 from seqmel.data.tables.targets import Target
 from seqmel.inference.predict import predict
 from seqmel.model import Model, load_model
@@ -22,7 +24,7 @@ from seqmel.nn.heads import Heads
 from seqmel.training.finetuning.finetune import finetune
 from seqmel.training.finetuning.finetune_metrics import label_metrics
 from seqmel.training.finetuning.labelled import Labelled
-from seqmel.training.finetuning.linear_heads import _solve, solve_heads
+from seqmel.training.finetuning.linear_heads import _losses, solve_heads
 from seqmel.training.finetuning.quantity_losses import quantity_losses
 
 RANDOM = np.random.default_rng(0)
@@ -51,7 +53,8 @@ def test_the_quantile_loss_is_the_pinball_loss_but_for_its_rounded_tip() -> None
 def test_the_solution_is_that_of_scikit_learn() -> None:
     target = Target(name="t", loss="poisson")
     parts = (torch.from_numpy(part) for part in (X, VISITS, np.ones(400)))
-    found = _solve(target, *parts, penalty=40.0)
+    loss = functools.partial(_losses, target)
+    found = _solve(loss, 1, *parts, penalty=40.0)
     other = PoissonRegressor(alpha=0.1, tol=1e-8).fit(X, VISITS)
     np.testing.assert_allclose(found[:-1], other.coef_, atol=1e-4)
     assert float(found[-1]) == pytest.approx(other.intercept_, abs=1e-4)

@@ -12,15 +12,11 @@ import torch
 from small import card_events
 
 import seqmel
-from seqmel.core.errors import ConfigError, InputError, SchemaError
+from seqmel.core.errors import ConfigError, InputError, ModelError, SchemaError
+from seqmel.core.survival import concordance, kaplan_meier, survival_metrics
+from seqmel.core.survival_loss import survival_losses
 from seqmel.data.tables.survival import observed_times, signed_times, time_edges
 from seqmel.data.tables.targets import Target
-from seqmel.training.finetuning.survival import (
-    concordance,
-    kaplan_meier,
-    survival_losses,
-    survival_metrics,
-)
 
 EVENTS = card_events(60)
 IDS = np.unique(EVENTS["client_id"].to_numpy())
@@ -65,7 +61,7 @@ def test_the_loss_is_that_of_a_loop_over_bins() -> None:
             if not censored or (low + high) / 2 <= abs(value):
                 likelihood *= 1 - hazard[at]
         expected.append(-np.log(likelihood))
-    found = survival_losses(out, values.double(), Target(name="t", edges=edges))
+    found = survival_losses(out, values.double(), edges)
     torch.testing.assert_close(found, torch.tensor(expected).double())
 
 
@@ -125,9 +121,8 @@ def test_medians_and_survival_are_those_of_constant_hazards() -> None:
 
 def test_metrics_see_a_forecast_that_is_a_fifth_too_high() -> None:
     values = np.where(np.arange(1000) % 2 > 0, 1.0, -10.0)
-    target = Target(name="t", edges=(2.0,))
-    odds = np.log(0.6 / 0.4)
-    found = survival_metrics(target, np.full((1000, 1), odds), values)
+    survival = np.full((1000, 1), 0.4)
+    found = survival_metrics(*observed_times(values), survival, (2.0,))
     expected = {"concordance": 0.5, "calibration": 1.2, "calibration_error": 0.1}
     assert found == pytest.approx(expected)
 
@@ -198,6 +193,40 @@ def test_facts_are_learnt_with_times(pretrained: seqmel.Model) -> None:
             EVENTS, LABELS, target="churn", task="survival", facts=LABELS.drop(columns="churn"),
             **QUICK,
         )  # fmt: skip
+
+
+def test_the_estimator_predicts_what_the_function_does(
+    pretrained: seqmel.Model, tuned: seqmel.Model, tmp_path: Path
+) -> None:
+    y = LABELS.set_index("client_id")[["churn", "churn_observed"]]
+    options = {"unfreeze": "head", "random_state": 0}
+    fitted = seqmel.SequenceSurvival.from_pretrained(pretrained, **options).fit(EVENTS, y)
+    expected = tuned.predict(EVENTS, progress=False).to_numpy()
+    np.testing.assert_allclose(fitted.predict_survival(EVENTS), expected[:, :-1], atol=1e-6)
+    np.testing.assert_allclose(fitted.predict(EVENTS), expected[:, -1], rtol=1e-5)
+    assert fitted.time_edges_ == tuned.targets[0].edges
+    assert fitted.score(EVENTS, y) > 0.7
+    unordered = y.sample(frac=1, random_state=0)
+    assert fitted.score(EVENTS, unordered) == fitted.score(EVENTS, y)
+    sequences = seqmel.EventSequences.read(EVENTS)
+    records = sequences.align(y).to_records(index=False)
+    assert fitted.score(sequences, records) == fitted.score(EVENTS, y)
+    folder = fitted.save(tmp_path / "model")
+    loaded = seqmel.SequenceSurvival.load(folder)
+    np.testing.assert_array_equal(loaded.predict(EVENTS), fitted.predict(EVENTS))
+    with pytest.raises(ModelError, match="SequenceSurvival times to an event"):
+        seqmel.SequenceRegressor.load(folder)
+    for wrong in (y["churn"], y.assign(churn_observed=1)):
+        with pytest.raises(InputError, match=r"Expected y as a DataFrame .* of two columns"):
+            fitted.score(EVENTS, wrong)
+
+
+def test_a_model_is_evaluated_on_times_beside_aggregates(pretrained: seqmel.Model) -> None:
+    found = pretrained.evaluate(
+        LABELS, target="churn", task="survival", events=EVENTS, folds=2, trees=5, progress=False
+    )
+    assert found.primary == "concordance"
+    assert {"aggregates", "embeddings: linear"} <= found.matched.keys()
 
 
 BAD: dict[str, tuple[dict[str, Any], dict[str, Any], type[Exception], str]] = {

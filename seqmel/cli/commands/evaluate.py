@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from seqmel.cli.arguments import (
+    AnyTask,
     Columns,
     ConfigFile,
     FactColumn,
     Facts,
     JsonFile,
     LabelsClient,
+    Observed,
     Settings,
-    TaskName,
     not_given,
     one_of,
     read_options,
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
     from seqmel.core.progress import Progress
     from seqmel.data.schema import EventSchema
     from seqmel.data.tables.number_types import NumberType
+    from seqmel.data.tables.targets import TargetTask
     from seqmel.evaluation.curves import Curve
     from seqmel.evaluation.results import Scores
-    from seqmel.evaluation.scoring import Task
     from seqmel.evaluation.splits import Split
     from seqmel.inference.as_of import Moments
 
@@ -64,7 +65,8 @@ def evaluate(
     columns: Columns,
     config: ConfigFile = None,
     settings: Settings = None,
-    task: TaskName = "auto",
+    task: AnyTask = "auto",
+    observed: Observed = None,
     folds: Annotated[int, typer.Option(help="Number of cross-validation folds.", min=2)] = 5,
     trees: Annotated[int, typer.Option(help="Number of LightGBM trees.", min=1)] = 500,
     seed: Annotated[int, typer.Option(help="Seed of the folds and of LightGBM.", min=0)] = 0,
@@ -147,11 +149,13 @@ def evaluate(
     if tables is None:
         not_given("embeddings alone", **columns)
     checked = read_options(config, settings, client=client, **columns)
-    kind: Any = one_of("task", task, "auto", "classification", "regression")
+    kind: Any = one_of("task", task, "auto", "classification", "regression", "survival")
     from seqmel.core.progress import console_progress
 
     options = _Options(
         task=kind,
+        observed=observed,
+        time_edges=checked.finetuning.time_edges,
         folds=folds,
         seed=seed,
         trees=trees,
@@ -180,7 +184,8 @@ class _Options:
     """How features are scored: the flags of the command, parsed.
 
     Attributes:
-        task, folds, seed, trees: see `score`.
+        task, time_edges, folds, seed, trees: see `score`.
+        observed: the column of the labels that says whether the event was observed.
         time_column: the time column of labels and embeddings with one row per client and time.
         time_split, group: the column of the labels to split by.
         test_fraction, allow_client_overlap, split_clients: see `OutOfTime`.
@@ -192,7 +197,9 @@ class _Options:
         facts, fact_columns: a table of facts about the clients, and its columns to use.
     """
 
-    task: Task = "auto"
+    task: TargetTask = "auto"
+    observed: str | None = None
+    time_edges: Sequence[float] | None = None
     folds: int = 5
     seed: int = 0
     trees: int = 500
@@ -343,7 +350,7 @@ def _evaluate_files(
     from rich.console import Console
 
     from seqmel.core.atomic_files import atomic_write, check_result
-    from seqmel.data.tables.labels import named_client, read_column, read_labels
+    from seqmel.data.tables.labels import named_client, read_column, read_labels, read_observed
     from seqmel.evaluation.feature_sets import standard_rows, with_facts
     from seqmel.evaluation.scoring import score
 
@@ -359,6 +366,9 @@ def _evaluate_files(
         read_labels(labels, target, client=clients, time_column=options.time_column)
         for target in targets
     ]
+    happened = [
+        read_observed(labels, target, options.task, options.observed, **keys) for target in targets
+    ]
     likely = clients or named_client(labels)
     time_column = options.time_column
     rows = (
@@ -368,7 +378,9 @@ def _evaluate_files(
         embeddings, events, config, progress, time_column=time_column, likely=likely, rows=rows
     )
     if options.facts is not None:
-        known = _facts(options, [*targets, *filter(None, (options.time_column,))], likely)
+        others = [str(column.name) for column in happened if column is not None]
+        others += [*targets, *filter(None, (options.time_column,))]
+        known = _facts(options, others, likely)
         labelled = functools.reduce(pd.Index.union, [y.index for y in series])
         sets = with_facts(sets, known, labelled)
     if not sets:
@@ -379,9 +391,11 @@ def _evaluate_files(
     found = []
     drawn = []
     written: list[dict[str, Any]] = []
-    for y in series:
+    for y, observed in zip(series, happened, strict=True):
         how: dict[str, Any] = {
             "task": options.task,
+            "observed": observed,
+            "time_edges": options.time_edges,
             "folds": options.folds,
             "seed": options.seed,
             "trees": options.trees,

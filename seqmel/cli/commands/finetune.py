@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from seqmel.cli.arguments import (
+    AnyTask,
     Columns,
     ConfigFile,
     Device,
@@ -16,6 +17,7 @@ from seqmel.cli.arguments import (
     Facts,
     LabelsClient,
     Log,
+    Observed,
     Overwrite,
     Precision,
     Resume,
@@ -53,24 +55,8 @@ def finetune(
     from_scratch: Annotated[
         bool, typer.Option("--from-scratch", help="Train a new encoder on the labels alone.")
     ] = False,
-    task: Annotated[
-        str,
-        typer.Option(
-            help=(
-                "auto, classification, regression, or survival: TARGET is the time to an event, "
-                "which may be censored."
-            )
-        ),
-    ] = "auto",
-    observed: Annotated[
-        str | None,
-        typer.Option(
-            help=(
-                "Column of LABELS that says whether the event was observed, for --task survival; "
-                "TARGET_observed by default."
-            )
-        ),
-    ] = None,
+    task: AnyTask = "auto",
+    observed: Observed = None,
     unfreeze: Annotated[
         str | None,
         typer.Option(help="What is trained: auto, head, gradual, discriminative or all."),

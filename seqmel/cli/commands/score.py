@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from seqmel.cli.arguments import Client, JsonFile, TaskName, one_of
+from seqmel.cli.arguments import AnyTask, Client, JsonFile, Observed, one_of
 
 __all__ = ["score"]
 
@@ -36,7 +36,8 @@ def score(
             )
         ),
     ] = None,
-    task: TaskName = "auto",
+    task: AnyTask = "auto",
+    observed: Observed = None,
     seed: Annotated[int, typer.Option(help="Seed of the resamples for the intervals.", min=0)] = 0,
     json_file: JsonFile = None,
     plot: Annotated[
@@ -44,8 +45,11 @@ def score(
         typer.Option(help="Draw ROC, precision and recall, and calibration to this PNG file."),
     ] = None,
 ) -> None:
-    """Compare predictions with labels: ranking, calibration, lift at the top; or errors."""
-    kind: Any = one_of("task", task, "auto", "classification", "regression")
+    """Compare predictions with labels: ranking, calibration, lift at the top; or errors.
+
+    The task survival has concordance, and calibration at the bounds of the predictions.
+    """
+    kind: Any = one_of("task", task, "auto", "classification", "regression", "survival")
     from seqmel.cli.score import score_files
 
     score_files(
@@ -56,6 +60,7 @@ def score(
         time_column=time_column,
         column=column,
         task=kind,
+        observed=observed,
         seed=seed,
         json_file=json_file,
         plot=plot,

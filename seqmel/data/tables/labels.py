@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from seqmel.core.errors import InputError, SchemaError, shown
+from seqmel.core.errors import ConfigError, InputError, SchemaError, shown
 from seqmel.core.renames import renamed_keywords
 from seqmel.data.schema import UNNAMED_INDEX, recognise_client
 from seqmel.data.sources.arrow_tables import arrow_table, engine_table
@@ -43,6 +43,7 @@ __all__ = [
     "read_embeddings",
     "read_ids",
     "read_labels",
+    "read_observed",
     "recognise_task",
     "to_quantities",
 ]
@@ -110,6 +111,33 @@ def read_labels(
         )
     value = _target_sql(target, source)
     return _series(source, target, value, client, time_column, f"Column {target!r}")
+
+
+def read_observed(
+    labels: Table, target: str, task: str, observed: str | None, **keys: Any
+) -> pd.Series[Any] | None:
+    """Read whether each event was observed, for the task "survival"; None for other tasks.
+
+    Args:
+        labels: see `Table`.
+        target: the column with the times.
+        task: the task.
+        observed: the column to read; None takes TARGET_observed.
+        **keys: client and time_column, as of `read_labels`.
+
+    Raises:
+        ConfigError: `observed` is given for another task.
+        SchemaError: the column is missing.
+    """
+    if task == "survival":
+        column = observed or f"{target}_observed"
+        return read_labels(labels, column, options=("--client", "--observed"), **keys)
+    if observed is not None:
+        raise ConfigError(
+            f"observed (--observed) belongs to the task survival; found {task}. Leave it out, or "
+            "set --task survival."
+        )
+    return None
 
 
 def read_column(

@@ -14,11 +14,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from seqmel.core.errors import InputError, SchemaError, shown
+from seqmel.core.survival import Bools, Floats
 
-__all__ = ["Bools", "Floats", "observed_times", "signed_times", "time_edges"]
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
+__all__ = ["observed_times", "signed_times", "time_edges"]
 
 _MOST_BINS = 10
 _EVENTS_PER_BIN = 5

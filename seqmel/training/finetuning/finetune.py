@@ -23,7 +23,13 @@ from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sequences.prepared import PreparedSequences
 from seqmel.data.sources.reading import Events, is_paths, paths_label
 from seqmel.data.tables.facts import Facts, check_no_target, read_facts
-from seqmel.data.tables.labels import Table, id_positions, likely_client, read_labels
+from seqmel.data.tables.labels import (
+    Table,
+    id_positions,
+    likely_client,
+    read_labels,
+    read_observed,
+)
 from seqmel.data.tables.survival import observed_times, signed_times
 from seqmel.data.tables.targets import Target, TargetTask, check_names
 from seqmel.model import AnyModel, TrainedModel, as_model, save_model
@@ -121,16 +127,11 @@ def finetune(
     client = client or (likely_client(labels, model.schema.client) if model else None)
     keys: dict[str, Any] = {"client": client, "time_column": time_column}
     series = {name: read_labels(labels, name, **keys) for name in targets}
-    if task == "survival":
-        series = {
-            name: signed_times(y, _observed(labels, y, observed, **keys))
-            for name, y in series.items()
-        }
-    elif observed is not None:
-        raise ConfigError(
-            f"observed (--observed) belongs to the task survival; found {task}. Leave it out, or "
-            "set --task survival."
-        )
+    series = {
+        name: y if happened is None else signed_times(y, happened)
+        for name, y in series.items()
+        for happened in [read_observed(labels, name, task, observed, **keys)]
+    }
     _check_has_quantity([_learnable(y, task, config) for y in series.values()], config)
     weights = (
         read_labels(labels, weight, options=("--client", "--weight"), **keys) if weight else None
@@ -388,14 +389,6 @@ def _check_targets(targets: Sequence[str]) -> None:
             if twice
             else "No target is named. Expected one or more."
         )
-
-
-def _observed(
-    labels: Table, y: pd.Series[Any], observed: str | None, **keys: Any
-) -> pd.Series[Any]:
-    """Return whether each event was observed."""
-    column = observed or f"{y.name}_observed"
-    return read_labels(labels, column, options=("--client", "--observed"), **keys)
 
 
 def _learnable(y: pd.Series[Any], task: TargetTask, config: Config) -> Target:

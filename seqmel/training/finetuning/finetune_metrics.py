@@ -13,7 +13,10 @@ from torch.nn import functional as F
 
 from seqmel.config import Config
 from seqmel.core.errors import ModelError, TrainingError
+from seqmel.core.survival import survival_metrics
+from seqmel.core.survival_loss import survival_losses
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
+from seqmel.data.tables.survival import observed_times
 from seqmel.data.tables.targets import Target
 from seqmel.inference.embed import embed_sequences
 from seqmel.nn.encoder import SequenceEncoder
@@ -21,7 +24,6 @@ from seqmel.nn.heads import Heads
 from seqmel.nn.joint_heads import JointHeads
 from seqmel.training.finetuning.labelled import Labelled
 from seqmel.training.finetuning.quantity_losses import quantity_losses
-from seqmel.training.finetuning.survival import survival_losses, survival_metrics
 
 __all__ = ["HeldOut", "calibrate", "label_loss", "label_metrics", "target_losses", "unbiased"]
 
@@ -76,7 +78,7 @@ def target_losses(
 ) -> tuple[Tensor, Tensor]:
     """Return the weights and the losses of one target, (B,) each; see `label_loss`."""
     if target.edges:
-        return weights, survival_losses(out, values, target)
+        return weights, survival_losses(out, values, target.edges)
     if not target.classes:
         return weights, quantity_losses(out[:, 0], values, target)
     code = values.long()
@@ -102,7 +104,7 @@ def label_metrics(outputs: Sequence[Tensor], labelled: Labelled) -> dict[str, fl
             values = labelled.values[known, column].numpy()
             metrics = {
                 "classification": _class_metrics,
-                "survival": survival_metrics,
+                "survival": _time_metrics,
             }.get(target.task, _quantity_metrics)
             prefix = f"{target.name} " if len(labelled.targets) > 1 else ""
             found |= {
@@ -143,6 +145,14 @@ def _quantity_metrics(
     spread = np.mean((actual - actual.mean()) ** 2)
     found = {"rmse": float(np.sqrt(np.mean(error**2)))}
     return found | ({"r2": float(1 - np.mean(error**2) / spread)} if spread else {})
+
+
+def _time_metrics(
+    target: Target, outputs: npt.NDArray[np.float64], values: npt.NDArray[np.float32]
+) -> dict[str, float]:
+    times, observed = observed_times(values)
+    found = survival_metrics(times, observed, target.survival(outputs), target.edges)
+    return {name: value for name, value in found.items() if not np.isnan(value)}
 
 
 def _pinball(error: npt.NDArray[np.float64], q: float) -> float:
