@@ -15,11 +15,12 @@ from small import TINY, card_events, nested
 import seqmel
 from seqmel.core.errors import ConfigError, InputError, SchemaError
 from seqmel.data.encoding.event_encoding import encode
-from seqmel.data.fitting.statistics import count_events
+from seqmel.data.fitting.statistics import ColumnBins, count_events
 from seqmel.data.kinds.sets import SetItems, SetKind
 from seqmel.data.kinds.vector import VectorKind, VectorScales
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sources.reading import open_events
+from seqmel.evaluation.drift import psi_of_counts
 from seqmel.training.finetuning.finetune import config_for
 
 ITEMS = ["milk", "bread", "jam", "tea"]
@@ -135,6 +136,25 @@ def test_lists_have_aggregates_and_bins(model: seqmel.Model, events: pa.Table) -
     assert counts["vector"][-1] == frame["vector"].isna().sum()
     assert counts["basket"][0] == sum(x is None or not len(x) for x in frame["basket"])
     assert all(counts[name].sum() == len(frame) for name in ("basket", "vector"))
+
+
+def test_drift_sees_every_item_and_models_of_the_first_item_keep_their_bins() -> None:
+    fitted = SetItems(values=tuple("abcdefghijklmnop"), width=4)
+    random = np.random.default_rng(0)
+
+    def counts(others: str, size: int) -> np.ndarray:
+        sets = [["a", *random.choice([*others], 2)] for _ in range(2_000)]
+        bins = ColumnBins(edges=None, counts=(0,) * size, kind="set")
+        return bins.count(SetKind().encode_values(fitted, sets))
+
+    size, _ = SetKind().bins(fitted, [])
+    before, same, other = (counts(known, size) for known in ("bcdefgh", "bcdefgh", "bcijklm"))
+    assert psi_of_counts(before, same) < 0.1
+    assert psi_of_counts(before, other) > 0.25
+    assert counts("bc", fitted.size)[2] == 2_000
+    values = SetKind().encode_values(fitted, [None, ["z"], ["a", "z"]])
+    assert SetKind().bin_of(values, size).tolist()[:2] == [0, 1]
+    assert SetKind().bin_of(values, size)[2] in (2, size - 1)
 
 
 def test_several_tables_may_have_lists(events: pa.Table) -> None:

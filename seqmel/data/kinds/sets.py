@@ -37,6 +37,7 @@ __all__ = ["SetItems", "SetKind"]
 
 _MOST_ITEMS = 32
 _TOP = 30  # items with a bin of their own in the drift histogram
+_BINS = FIRST + _TOP + 2  # another number than that of bins of the most frequent item
 _COMMONEST = 3
 
 
@@ -225,13 +226,21 @@ class SetKind(ListKind[SetItems]):
         return f"sets of {len(fitted.values):,} items, up to {fitted.width} each"
 
     def bins(self, fitted: SetItems, values: Sequence[npt.NDArray[Any]]) -> tuple[int, None]:
-        """Return one bin per code of the most frequent item; the last is for all further ones."""
-        return min(fitted.size, FIRST + _TOP + 1), None
+        """Return one bin per code of the commonest items; the last is for all further ones."""
+        return _BINS, None
 
     def bin_of(self, values: npt.NDArray[Any], bins: int) -> npt.NDArray[Any]:
-        """Return the code of the most frequent item."""
+        """Return the code of an item of the set, 0 for none, 1 if all are unseen.
+
+        The item is chosen by the codes of all, so that a change of any item shows. Fewer bins are
+        those of earlier models, of the most frequent item.
+        """
         first: npt.NDArray[Any] = values[:, 0]
-        return first
+        if bins != _BINS:
+            return first
+        known = np.maximum((values > 0).sum(axis=1), 1)
+        chosen = values[np.arange(len(values)), values.sum(axis=1, dtype=np.int64) % known]
+        return np.where((chosen == UNSEEN) & (first != UNSEEN), bins - 1, chosen)
 
     def is_unknown(self, values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """Return whether all items of a set are unseen or rare."""
