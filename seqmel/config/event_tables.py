@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 from seqmel.config.validation_errors import explain
 from seqmel.core.errors import ConfigError, InputError
-from seqmel.data.schema import SourceOptions
+from seqmel.data.schema import TableOptions
 from seqmel.data.sources.several import event_tables
 
 __all__ = ["EventTable", "EventTables", "check_event_tables", "event_paths", "with_sources"]
@@ -22,7 +22,7 @@ __all__ = ["EventTable", "EventTables", "check_event_tables", "event_paths", "wi
 _UNNAMED = ""
 
 
-class EventTable(SourceOptions):
+class EventTable(TableOptions):
     """One of several event tables: its path, and the options of its columns."""
 
     path: Annotated[str, Field(min_length=1)]

@@ -23,7 +23,7 @@ class LocalTime(nn.Module):
 
     def __init__(self, scale: TimeScale) -> None:
         super().__init__()
-        self.column = scale.zone_column
+        self.column = scale.zone_column if scale.zones else None
         zones = [scale.time_zone, *scale.zones.values()]
         self.is_utc = not any(zones)
         found = [utc_offsets(zone) if zone else ((), (0,)) for zone in zones]

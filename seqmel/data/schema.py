@@ -123,6 +123,7 @@ class SourceSchema(BaseModel):
         client, time, time_unit, time_format, time_zone, decimal: as in `EventSchema`, for this
             table.
         columns: column of the table -> its name on the joint timeline.
+        holidays: public holidays of this table alone; empty if it has those of all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -134,10 +135,11 @@ class SourceSchema(BaseModel):
     time_zone: TimeZone | None = None
     decimal: Literal[".", ","] = "."
     columns: dict[str, str]
+    holidays: tuple[dt.date, ...] = ()
 
     @model_serializer(mode="wrap")
     def _dump(self, dump: Any) -> dict[str, Any]:
-        return dump_without(dump, self, "time_zone")
+        return dump_without(dump, self, "time_zone", "holidays")
 
     def skips(self, column: str) -> bool:
         """Return whether the model ignores a column."""
@@ -162,7 +164,8 @@ class EventSchema(BaseModel):
             It is for numbers that are comparable only within a category (`value` by `parameter`).
         kinds: column -> its kind, for other kinds than these two; see `seqmel.data.kinds`.
         left_out: column -> the reason why the model does not see it.
-        holidays: public holidays in local time, in increasing order.
+        holidays: public holidays in local time, in increasing order; of several tables those that
+            have no own ones.
         source: the categorical column that names the table of an event; None for one table.
         sources: name -> one of several event tables; empty for one table.
 
@@ -199,6 +202,12 @@ class EventSchema(BaseModel):
         """The zones in which the calendar is read, each once; empty if it is read in UTC."""
         zones = (self.time_zone, *(source.time_zone for source in self.sources.values()))
         return tuple(dict.fromkeys(zone for zone in zones if zone))
+
+    @property
+    def calendars(self) -> dict[str, tuple[dt.date, ...]]:
+        """Table with its own holidays -> these; "" has those of all others, if there are some."""
+        own = {name: table.holidays for name, table in self.sources.items() if table.holidays}
+        return ({"": self.holidays} if self.holidays else {}) | own
 
     @model_validator(mode="after")
     def _sources_have_a_column(self) -> EventSchema:
@@ -358,20 +367,35 @@ def _path(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
-class SchemaOptions(SourceOptions):
-    """The user's options for the columns: of one table, or of several in `sources`.
+class TableOptions(SourceOptions):
+    """The options of one table, and its public holidays: the path of a table of days, or days."""
 
-    With several tables, `client`, `time`, `time_unit`, `time_format`, `time_zone`, `decimal` and
-    `ignore` are for all of them, and an option of a source goes before. `share` names columns that
-    are one column in all tables that have them; other columns of equal name are separate.
-    `holidays` is for all tables: the path of a table of days, or the days.
-    """
-
-    share: tuple[str, ...] = ()
     holidays: Annotated[
         str | Annotated[tuple[dt.date, ...], Field(min_length=1)] | None, BeforeValidator(_path)
     ] = None
-    sources: dict[SourceName, SourceOptions] = {}
+
+    @model_serializer(mode="wrap")
+    def _dump(self, dump: Any) -> dict[str, Any]:
+        return dump_without(dump, self, "time_zone", "kinds", "holidays")
+
+
+class SchemaOptions(TableOptions):
+    """The user's options for the columns: of one table, or of several in `sources`.
+
+    With several tables, `client`, `time`, `time_unit`, `time_format`, `time_zone`, `decimal`,
+    `holidays` and `ignore` are for all of them, and an option of a source goes before. `share`
+    names columns that are one column in all tables that have them; other columns of equal name are
+    separate.
+    """
+
+    share: tuple[str, ...] = ()
+    sources: dict[SourceName, TableOptions] = {}
+
+    @property
+    def names_holidays(self) -> bool:
+        """Whether there are holidays, of all tables or of one."""
+        own = (table.holidays for table in self.sources.values())
+        return any(days is not None for days in (self.holidays, *own))
 
     @model_serializer(mode="wrap")
     def _dump(self, dump: Any) -> dict[str, Any]:
@@ -379,8 +403,8 @@ class SchemaOptions(SourceOptions):
 
     def for_source(self, name: str) -> SourceOptions:
         """Return the options of one of several tables."""
-        own = self.sources.get(name, SourceOptions())
-        given = own.model_dump(exclude_unset=True)
+        own = self.sources.get(name, TableOptions())
+        given = own.model_dump(exclude_unset=True, exclude={"holidays"})
         common = ("client", "time", "time_unit", "time_format", "time_zone", "decimal")
         every = {k: v for k in common if (v := getattr(self, k)) is not None}
         ignore = tuple(dict.fromkeys((*own.ignore, *self.ignore)))

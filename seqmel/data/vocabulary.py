@@ -60,8 +60,9 @@ class TimeScale(_Data):
             gaps.
         time_zone: zone in which the calendar is read; None for UTC.
         zones: with several tables, the zone of each that has one, by its code, if they differ.
-        zone_column: the category that names the table of an event, for `zones`.
+        zone_column: the category that names the table of an event, for `zones` and `holidays_of`.
         holidays: public holidays in local time, as increasing days since 1970.
+        holidays_of: with several tables, the holidays of each that has its own, by its code.
     """
 
     daily: bool
@@ -73,10 +74,13 @@ class TimeScale(_Data):
     zones: dict[Annotated[int, Field(ge=FIRST, lt=1_000)], TimeZone] = {}
     zone_column: str | None = None
     holidays: tuple[int, ...] = ()
+    holidays_of: dict[Annotated[int, Field(ge=FIRST, lt=1_000)], tuple[int, ...]] = {}
 
     @model_serializer(mode="wrap")
     def _dump(self, dump: Any) -> dict[str, Any]:
-        return dump_without(dump, self, "time_zone", "zones", "zone_column", "holidays")
+        return dump_without(
+            dump, self, "time_zone", "zones", "zone_column", "holidays", "holidays_of"
+        )
 
     @field_validator("holidays")
     @classmethod
@@ -85,6 +89,11 @@ class TimeScale(_Data):
         if not increase or any(abs(day) > _FARTHEST_DAY for day in days):
             raise ValueError("holidays are not increasing days")
         return days
+
+    @field_validator("holidays_of")
+    @classmethod
+    def _each_increase(cls, own: dict[int, tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
+        return {code: cls._increase(days) for code, days in own.items()}
 
 
 class SourceColumns(_Data):
@@ -169,8 +178,9 @@ class Vocabulary(_Data):
 
     @model_validator(mode="after")
     def _zones_are_of_tables(self) -> Vocabulary:
-        if self.time.zone_column != (self.source if self.time.zones else None):
-            raise ValueError("time zones of other tables than the vocabulary's")
+        own = self.time.zones or self.time.holidays_of
+        if self.time.zone_column != (self.source if own else None):
+            raise ValueError("time zones or holidays of other tables than the vocabulary's")
         return self
 
     @model_validator(mode="after")

@@ -9,11 +9,13 @@ An analyst would add these to plain aggregates, so embeddings are compared with 
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.checking import DAY_US
-from seqmel.data.sources.source import EventSource
+from seqmel.data.sources.source import EventSource, literal
 from seqmel.evaluation.aggregate_blocks import (
     Block,
     Place,
@@ -90,6 +92,7 @@ class OrderPlan:
     def blocks(self, schema: EventSchema) -> list[Block]:
         """The queries that compute the features."""
         whole = [*_ends(schema), *_trends(schema, self.half_life_days), *_runs(schema)]
+        whole += _holidays(schema)
         blocks = [Block(tuple(whole))]
         for i, (column, part) in enumerate(category_parts(schema)):
             values = self.values[column][: self.kinds[column]]
@@ -197,6 +200,26 @@ def _runs(schema: EventSchema) -> list[Statistic]:
             ),
         ]
     return found
+
+
+def _holidays(schema: EventSchema) -> list[Statistic]:
+    """The fraction of events on a public holiday of their table, in local time."""
+    if not schema.calendars:
+        return []
+    calendars = {name: _among(days) for name, days in schema.calendars.items()}
+    common = calendars.pop("", "false")
+    own = "".join(
+        f"WHEN c{schema.categorical.index(str(schema.source))} = {literal(name)} THEN {among} "
+        for name, among in calendars.items()
+    )
+    there = f"CASE {own}ELSE {common} END" if own else common
+    words = "fraction of the client's events on a public holiday"
+    return [Statistic("holiday_share", f"avg(({there})::INTEGER)", words)]
+
+
+def _among(days: Sequence[dt.date]) -> str:
+    numbers = ", ".join(str((day - dt.date(1970, 1, 1)).days) for day in days)
+    return f"floor(clock / {DAY_US}) IN ({numbers})"
 
 
 def _of_kind(half_life_days: float) -> list[Statistic]:

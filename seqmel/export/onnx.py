@@ -46,6 +46,7 @@ from seqmel.nn.components import PrincipalComponents
 from seqmel.nn.encoders.recurrent import Recurrent
 from seqmel.nn.heads import CLIP as CLIP_OF_HEADS
 from seqmel.nn.heads import Heads
+from seqmel.nn.holidays import Holidays
 
 if TYPE_CHECKING:
     import onnx
@@ -56,6 +57,7 @@ _OPSET = 18
 _ML_OPSET = 3
 _IR_VERSION = 8
 _SECOND_US = 1_000_000
+_FAR = 2**40  # days, beyond all holidays
 
 
 @with_own_defaults
@@ -115,10 +117,6 @@ def build(model: TrainedModel) -> onnx.ModelProto:
         raise ModelError(
             f"An ONNX file holds models of categories and numbers; column {column!r} of this one "
             f"is {kind}. Train a model without it: schema.ignore."
-        )
-    if model.vocabulary.time.holidays:
-        raise ModelError(
-            "An ONNX file holds models without holidays. Train a model without schema.holidays."
         )
     if model.vocabulary.time.zones:
         raise ModelError(
@@ -495,7 +493,53 @@ class _Export:
             for harmonic in range(1, harmonics + 1):
                 angle = g.op("Mul", turn, g.const(float(harmonic), np.float32))
                 parts += [g.op("Sin", angle), g.op("Cos", angle)]
+        parts += self._holidays(features.holidays, time)
         return g.op("Concat", *(g.unsqueeze(part, 1) for part in (*parts, *beside)), axis=1)
+
+    def _holidays(self, holidays: Holidays, time: str) -> list[str]:
+        """Build `Holidays`: three times (E,) float, or nothing without holidays."""
+        if not holidays.output_size:
+            return []
+        g = self.g
+        length = g.const(DAY_US, np.int64)
+        day = g.op("Div", g.op("Sub", time, g.op("Mod", time, length)), length)
+        common, *own = holidays.calendars
+        found = self._near(day, common)
+        for code, days in zip(holidays.codes, own, strict=True):
+            assert self.source is not None, "tables with own holidays have names"
+            there = g.op("Equal", self.source, g.const(code, np.int64))
+            found = [
+                g.op("Where", there, new, old)
+                for new, old in zip(self._near(day, days), found, strict=True)
+            ]
+        return found
+
+    def _near(self, day: str, days: Tensor) -> list[str]:
+        """Build three times (E,) float: is the day a holiday, how near is the next, the last one.
+
+        The holidays have an end at both sides that is too far away to count.
+        """
+        g = self.g
+        far = np.array([-_FAR], np.int64), np.array([_FAR], np.int64)
+        known = g.const(np.concatenate([far[0], days.cpu().numpy(), far[1]]), np.int64)
+        events = g.unsqueeze(day, 1)
+
+        def near(compare: str, *, ahead: bool) -> str:
+            passed = g.cast(g.op(compare, events, g.unsqueeze(known, 0)), np.int64)
+            count = g.op("ReduceSum", passed, g.const([1], np.int64), keepdims=0)
+            at = count if ahead else g.op("Sub", count, g.const(1, np.int64))
+            apart = g.op("Abs", g.op("Sub", g.op("Gather", known, at), day))
+            close = g.op("Less", apart, g.const(_FAR // 2, np.int64))
+            share = g.op(
+                "Div",
+                g.const(1.0, np.float32),
+                g.op("Add", g.const(1.0, np.float32), g.cast(apart, np.float32)),
+            )
+            return g.op("Where", close, share, g.const(0.0, np.float32))
+
+        following, last = near("Greater", ahead=True), near("GreaterOrEqual", ahead=False)
+        today = g.cast(g.op("Equal", last, g.const(1.0, np.float32)), np.float32)
+        return [today, following, last]
 
     def _local_time(self, local: LocalTime) -> str:
         """Build `LocalTime` added to the time: (E,) int64."""

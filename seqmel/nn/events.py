@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqmel.core.scatter import sort_by_index, take_rows
-from seqmel.core.units import DAY_US
 from seqmel.data.cycles import CYCLES, cycles_of
 from seqmel.data.kinds.base import ColumnKind, RowSums
 from seqmel.data.local_time import LocalTime
 from seqmel.data.sequences.batch import NO_TIME, SequenceBatch
 from seqmel.data.vocabulary import UNSEEN, TimeScale, Vocabulary
+from seqmel.nn.holidays import Holidays
 from seqmel.nn.products import Linear
 from seqmel.nn.sources import Presence, SourceGaps
 
@@ -116,11 +116,9 @@ class TimeFeatures(nn.Module):
         cycles = cycles_of(scale)
         self.cycles_us = [(cycle.period_us, cycle.harmonics) for cycle in cycles]
         waves = [(i, h + 1) for i, cycle in enumerate(cycles) for h in range(cycle.harmonics)]
-        self.output_size = 2 + 2 * len(waves) + 3 * bool(scale.holidays)
-        self.holidays: Tensor  # (D,) days since 1970
-        self.register_buffer(
-            "holidays", torch.tensor(scale.holidays, dtype=torch.int64), persistent=False
-        )
+        self.output_size = 2 + 2 * len(waves)
+        self.holidays = Holidays(scale)
+        self.output_size += self.holidays.output_size
         self.periods_us: Tensor  # (C,)
         self.cycle: Tensor  # (W,) which cycle a wave belongs to
         self.harmonic: Tensor  # (W,)
@@ -151,22 +149,10 @@ class TimeFeatures(nn.Module):
         angles = turns.index_select(1, self.cycle) * self.harmonic
         waves = torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)
         parts = [torch.stack([gap, (seconds == 0).float()], dim=1), waves]
-        if len(self.holidays):
+        if self.holidays.output_size:
             year = batch.time if batch.clock is None else batch.clock[:, _YEAR]
-            parts.append(self._near_holidays(year if local is None else year + local))
+            parts.append(self.holidays(batch, year if local is None else year + local))
         return torch.cat(parts, dim=1)
-
-    def _near_holidays(self, time: Tensor) -> Tensor:
-        """Return (E, 3): is the local day a holiday, and how near are the next and the last one."""
-        day = torch.div(time, DAY_US, rounding_mode="floor")
-        after = torch.bucketize(day, self.holidays)  # the first holiday from this day on
-        upto = torch.bucketize(day, self.holidays, right=True) - 1
-        last = len(self.holidays) - 1
-        ahead = self.holidays[after.clamp(max=last)] - day
-        since = day - self.holidays[upto.clamp(min=0)]
-        near = [torch.where(after <= last, 1 / (1 + ahead.abs().float()), 0.0),
-                torch.where(upto >= 0, 1 / (1 + since.abs().float()), 0.0)]  # fmt: skip
-        return torch.stack([(upto >= after).float(), *near], dim=1)
 
 
 class EventEncoder(nn.Module):

@@ -319,7 +319,7 @@ def _check_same_shape(initial: TrainedModel, wanted: Config) -> None:
             f"The model reads the calendar in {' and '.join(initial.schema.time_zones) or 'UTC'}, "
             f"and time_zone is {zone} now. Leave time_zone out, or train a new model."
         )
-    if wanted.schema.holidays is not None and not initial.schema.holidays:
+    if wanted.schema.names_holidays and not initial.schema.calendars:
         raise ConfigError(
             "The model knows no holidays. Leave holidays (schema.holidays) out, or train a new "
             "model."
@@ -509,7 +509,7 @@ def prepared_in(
                 f"{config.schema.time_zone}. Prepare the events again, or leave --time-zone "
                 "(schema.time_zone) out."
             )
-        if config.schema.holidays is not None and not prepared.schema.holidays:
+        if config.schema.names_holidays and not prepared.schema.calendars:
             raise SchemaError(
                 f"{events} was prepared without holidays. Prepare the events again, or leave "
                 "schema.holidays out."

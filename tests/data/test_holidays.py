@@ -15,6 +15,8 @@ from small import TINY, card_events, offsets
 import seqmel
 from seqmel.core.errors import ConfigError, SchemaError, SeqmelError
 from seqmel.data.fitting.holidays import read_holidays
+from seqmel.data.fitting.timeline import open_and_infer
+from seqmel.data.schema import SchemaOptions
 from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.vocabulary import TimeScale
 from seqmel.nn.events import TimeFeatures
@@ -90,6 +92,83 @@ def test_a_path_and_the_days_give_the_same_model(model: seqmel.Model, tmp_path: 
     given: Any = TINY | {"schema": {"holidays": path}}
     found = seqmel.train(card_events(), config=given, progress=False)
     pd.testing.assert_frame_equal(found.embed(card_events()), model.embed(card_events()))
+
+
+@pytest.fixture(scope="module")
+def two_tables() -> tuple[seqmel.Model, dict[str, pd.DataFrame]]:
+    """A model of two tables, of which one has own holidays, and the other those of all."""
+    frame = card_events().to_pandas()
+    first = np.arange(len(frame)) % 2 == 0
+    tables = {"cards": frame[first], "clicks": frame[~first]}
+    schema = {"holidays": DAYS[:1], "sources": {"clicks": {"holidays": DAYS[1:]}}}
+    return seqmel.train(tables, config=TINY | {"schema": schema}, progress=False), tables
+
+
+def test_a_table_has_its_own_holidays_before_those_of_all(
+    two_tables: tuple[seqmel.Model, dict[str, pd.DataFrame]], tmp_path: Path
+) -> None:
+    model, tables = two_tables
+    assert model.schema.calendars == {"": DAYS[:1], "clicks": DAYS[1:]}
+    source = str(model.schema.source)
+    code = 2 + model.vocabulary.categorical[source].values.index("clicks")
+    features = model.encoder.events.time.holidays
+    day = torch.tensor([(d - dt.date(1970, 1, 1)).days * 86_400_000_000 for d in DAYS])
+    for table, expected in ((code, [0, 1, 1]), (5 - code, [1, 0, 0])):
+        length = torch.tensor([3])
+        batch = SequenceBatch({source: torch.full((3,), table)}, day, offsets(length), length)
+        assert features(batch, day)[:, 0].tolist() == expected
+    again = seqmel.load(model.save(tmp_path / "m"))
+    pd.testing.assert_frame_equal(again.embed(tables), model.embed(tables))
+
+
+def test_onnx_knows_the_holidays_of_each_table(
+    two_tables: tuple[seqmel.Model, dict[str, pd.DataFrame]], tmp_path: Path
+) -> None:
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    model, tables = two_tables
+    source = str(model.schema.source)
+    frame = pd.concat(
+        table.rename(columns=model.schema.sources[name].columns).assign(**{source: name})
+        for name, table in tables.items()
+    ).sort_values(["client_id", "event_time"], kind="stable")
+    session = runtime.InferenceSession(model.export(tmp_path / "m.onnx"))
+    given: dict[str, Any] = {}
+    for column in session.get_inputs():
+        if column.name == "offsets":
+            sizes = frame.groupby("client_id").size()
+            given["offsets"] = np.append(0, sizes.cumsum()).astype("int64")
+        elif column.name == model.schema.time:
+            times = frame[column.name].astype("datetime64[us]")
+            given[column.name] = times.astype("int64").to_numpy()
+        elif "string" in column.type:
+            text = frame[column.name].map(lambda v: "" if pd.isna(v) else str(v).removesuffix(".0"))
+            given[column.name] = text.astype(object).to_numpy()
+        else:
+            given[column.name] = frame[column.name].to_numpy(np.float64)
+    (found,) = session.run(["embedding"], given)
+    expected = model.embed(tables).loc[sizes.index].to_numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-4)
+
+
+def test_aggregates_with_order_count_events_on_holidays_of_their_table() -> None:
+    times = ["1970-01-01 12:00", "1970-04-30 23:30", "1970-05-01 12:00", "1970-06-01 00:00"]
+    frame = pd.DataFrame(
+        {"client_id": 7, "event_time": pd.to_datetime(times), "kind": list("abab")}
+    )
+    schema = {
+        "time_zone": "Europe/Oslo",
+        "holidays": DAYS[:1],
+        "sources": {"b": {"holidays": DAYS[1:]}},
+    }
+    options = SchemaOptions.model_validate(schema)
+    sources = {"a": frame, "b": frame}
+    for given, expected in ((sources, (1 + 2) / 8), (frame, 1 / 4)):
+        alone = options.model_copy(update={"sources": {}}) if given is frame else options
+        source, columns = open_and_infer(given, alone)
+        plan = seqmel.AggregatePlan.fit(source, columns, order=True)
+        found = plan.compute(source)
+        assert found.loc[7, "holiday_share"] == pytest.approx(expected)
 
 
 def test_holidays_come_in_time_or_not_at_all(tmp_path: Path) -> None:

@@ -97,9 +97,10 @@ def _period(schema: EventSchema, first_us: int, last_us: int) -> str:
     )
     zones = " and ".join(schema.time_zones)
     calendar = f"; the calendar is read in {zones}" if zones else ""
-    days = [day for day in schema.holidays if first.date() <= day <= last.date()]
-    if schema.holidays:
-        calendar += f"; {len(days):,} of {len(schema.holidays):,} holidays are among these days"
+    for name, days in schema.calendars.items():
+        among = sum(first.date() <= day <= last.date() for day in days)
+        of = f" of {name}" if name else ""
+        calendar += f"; {among:,} of {len(days):,} holidays{of} are among these days"
     return f"{first:{shown}} to {last:{shown}} ({long}{counted}){calendar}{odd}"
 
 

@@ -314,7 +314,9 @@ def _of_source(vocabulary: Vocabulary, schema: EventSchema, name: str) -> Vocabu
             role: {own[joint]: fitted for joint, fitted in columns.items() if joint in own}
             for role, columns in vocabulary.kinds.items()
         },
-        time=vocabulary.time.model_copy(update={"zones": {}, "zone_column": None}),
+        time=vocabulary.time.model_copy(
+            update={"zones": {}, "zone_column": None, "holidays_of": {}}
+        ),
     )
 
 

@@ -16,7 +16,7 @@ __all__ = ["read_holidays", "with_holidays"]
 
 
 def with_holidays(schema: EventSchema, options: SchemaOptions) -> EventSchema:
-    """Return the schema with the holidays that the options name.
+    """Return the schema with the holidays that the options name, of all tables or of one.
 
     Args:
         schema: the roles of the columns.
@@ -25,9 +25,21 @@ def with_holidays(schema: EventSchema, options: SchemaOptions) -> EventSchema:
     Raises:
         SchemaError, InputError: see `read_holidays`.
     """
-    if options.holidays is None:
+    if not options.names_holidays:
         return schema
-    return schema.model_copy(update={"holidays": read_holidays(options.holidays)})
+    own = {
+        name: read_holidays(table.holidays)
+        for name, table in options.sources.items()
+        if table.holidays is not None
+    }
+    common = () if options.holidays is None else read_holidays(options.holidays)
+    if not schema.sources:  # one table, which may have a name
+        return schema.model_copy(update={"holidays": next(iter(own.values()), common)})
+    sources = {
+        name: table.model_copy(update={"holidays": own[name]}) if name in own else table
+        for name, table in schema.sources.items()
+    }
+    return schema.model_copy(update={"holidays": common, "sources": sources})
 
 
 def read_holidays(given: str | tuple[dt.date, ...]) -> tuple[dt.date, ...]:

@@ -335,9 +335,8 @@ def with_time_zones(
     Raises:
         SchemaError: the times are dates.
     """
-    if schema.holidays:
-        days = tuple((day - dt.date(1970, 1, 1)).days for day in schema.holidays)
-        time = time.model_copy(update={"holidays": days})
+    if schema.calendars:
+        time = time.model_copy(update=_holidays(schema, categorical))
     if not schema.time_zones:
         return time
     if time.daily:
@@ -352,6 +351,20 @@ def with_time_zones(
     if len(zones) == len(codes) and len(schema.time_zones) == 1:
         return time.model_copy(update={"time_zone": schema.time_zones[0]})
     return time.model_copy(update={"zones": zones, "zone_column": schema.source})
+
+
+def _holidays(schema: EventSchema, categorical: Mapping[str, CategoryCodes]) -> dict[str, Any]:
+    """Return the fields of a time scale that hold the holidays."""
+    days = {
+        name: tuple((day - dt.date(1970, 1, 1)).days for day in calendar)
+        for name, calendar in schema.calendars.items()
+    }
+    common = days.pop("", ())
+    if schema.source is None or not days:
+        return {"holidays": common}
+    codes = categorical[schema.source].values
+    own = {FIRST + codes.index(name): calendar for name, calendar in days.items()}
+    return {"holidays": common, "holidays_of": own, "zone_column": schema.source}
 
 
 def _one_in_of_gaps(rows: int) -> int:
