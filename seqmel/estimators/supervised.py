@@ -849,7 +849,7 @@ def _in_order(given: Frame, rows: ClientRows, name: str) -> Frame:
     """Reorder by client id if the index is a permutation of the ids of X; else return unchanged."""
     found = given.index
     ids = rows.ids
-    if isinstance(found, pd.RangeIndex) or found.equals(rows.index) or found.equals(ids):
+    if rows.numbers_rows(found) or found.equals(rows.index) or found.equals(ids):
         return given
     if found.nlevels > 1 or len(found) != len(ids) or not (found.is_unique and ids.is_unique):
         return given
