@@ -143,7 +143,7 @@ def test_drift_sees_every_item_and_models_of_the_first_item_keep_their_bins() ->
     random = np.random.default_rng(0)
 
     def counts(others: str, size: int) -> np.ndarray:
-        sets = [["a", *random.choice([*others], 2)] for _ in range(2_000)]
+        sets = [["a", *random.choice([*others], 2).tolist()] for _ in range(2_000)]
         bins = ColumnBins(edges=None, counts=(0,) * size, kind="set")
         return bins.count(SetKind().encode_values(fitted, sets))
 
