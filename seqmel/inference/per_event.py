@@ -27,11 +27,11 @@ from seqmel.data.tables.labels import Table
 from seqmel.data.tables.targets import check_names
 from seqmel.inference.embed import (
     CHUNK_CLIENTS,
-    embed_sequences,
     sequence_chunks,
     write_parts,
     write_tables,
 )
+from seqmel.inference.histories import embed_histories
 from seqmel.inference.options import OF_VECTORS, EmbedOptions
 from seqmel.inference.predict import fact_rows, heads_of, prediction_tables
 from seqmel.inference.unseen import UnseenColumns
@@ -155,7 +155,7 @@ def _parts(
             for clients, places, times in _rows(sequences, last):
                 first, moment = _moments(clients, times)
                 known = sequences.as_of(clients[first], times[first] + 1)
-                vectors = embed_sequences(encoder, known, model.config, device=placed)
+                vectors = embed_histories(encoder, known, model.config, device=placed)
                 keys = _keys(sequences, model.schema, clients, places, times)
                 yield keys, vectors.index_select(0, moment)
             task.advance(len(sequences))

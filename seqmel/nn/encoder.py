@@ -269,7 +269,7 @@ class SequenceEncoder(nn.Module):
             ModelError: the encoder is a Transformer, which has to see all events at once.
         """
         events = self.events(batch)
-        if self.sequence is not None and not hasattr(self.sequence, "advance"):
+        if not self.has_states:
             raise ModelError(
                 f"The model's encoder is a {type(self.sequence).__name__.lower()}: it has to see "
                 "all events of a client at once, so there is no state to continue from. Train a "
@@ -306,13 +306,22 @@ class SequenceEncoder(nn.Module):
             merged |= self.recent.merge(earlier, later, earlier["count"], later["count"])
         return merged
 
-    def read(self, state: Summary, first: Tensor, last: Tensor) -> Tensor:
+    @property
+    def has_states(self) -> bool:
+        """Whether `advance` can continue from earlier events."""
+        return self.sequence is None or hasattr(self.sequence, "advance")
+
+    def read(
+        self, state: Summary, first: Tensor, last: Tensor, now: Tensor | None = None
+    ) -> Tensor:
         """Return the vectors of B clients from their state: (B, output_size).
 
         Args:
             state: the result of `advance`.
             first: (B,) int64 microseconds, the time of the first event; 0 without events.
             last: (B,) int64 microseconds, the time of the last event; 0 without events.
+            now: (B,) int64 microseconds, the time as of which each client is embedded; None is the
+                end of the training data.
         """
         pooled = self.pooling.read(state)
         if self.state_pooling is not None:
@@ -326,7 +335,7 @@ class SequenceEncoder(nn.Module):
             vectors = torch.cat(
                 [vectors, self.recent.read(state, state["count"]).to(vectors.dtype)], dim=1
             )
-        return self._beside_profile(vectors, state["count"][:, 0], first, last, None)
+        return self._beside_profile(vectors, state["count"][:, 0], first, last, now)
 
 
 _STATES = "states_"

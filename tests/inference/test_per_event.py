@@ -11,12 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from in_process import InProcess
-from small import card_events
+from small import TINY, card_events
 
 import seqmel
+from seqmel.config.options.network import DEFAULT_POOLING
 from seqmel.core.errors import ConfigError, InputError, ModelError
+from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.inference import per_event as home
+from seqmel.inference.histories import BLOCK
 from seqmel.inference.per_event import EVENT
+from seqmel.nn.encoder import SequenceEncoder
 
 EVENTS = card_events(8, most=9)
 FRAME = EVENTS.to_pandas().sort_values(["client_id", "event_time"])
@@ -51,6 +55,40 @@ def test_each_event_has_the_vector_of_the_moment_right_after_it(
     assert all(n.tolist() == [*range(1, len(n) + 1)] for _, n in numbers)
     first_seen = pd.unique(EVENTS["client_id"].to_pandas())
     assert pd.unique(keys["client_id"]).tolist() == first_seen.tolist()
+
+
+LONG = card_events(8, most=260)
+
+
+@pytest.mark.parametrize("encoder", ["none", {"name": "gru", "hidden_size": 8}])
+@pytest.mark.parametrize("several", [False, True])
+def test_long_histories_have_the_vectors_of_their_own_events(encoder: Any, several: bool) -> None:
+    frame = LONG.to_pandas()
+    first = np.arange(len(frame)) % 3 > 0
+    events: Any = {"cards": frame[first], "clicks": frame[~first]} if several else LONG
+    config = TINY | {"encoder": encoder, "pooling": DEFAULT_POOLING}
+    model = seqmel.train(events, config=config, progress=False)
+    found = model.embed(events, per="event", progress=False)
+    rows = found.index.to_frame(index=False)
+    assert rows[EVENT].max() > 3 * BLOCK
+    np.testing.assert_allclose(found, right_after(model, rows, events), rtol=1e-4, atol=1e-4)
+    last = model.embed(events, per="event", only="last:3", progress=False)
+    pd.testing.assert_frame_equal(last, found.loc[last.index], check_exact=True)
+
+
+def test_each_moment_reads_at_most_a_block_of_events(
+    held: seqmel.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    advance = SequenceEncoder.advance
+
+    def counted(self: SequenceEncoder, batch: SequenceBatch, state: Any = None) -> Any:
+        read.append(batch.events)
+        return advance(self, batch, state)
+
+    monkeypatch.setattr(SequenceEncoder, "advance", counted)
+    held.embed(LONG, per="event", progress=False)
+    assert 0 < sum(read) <= len(LONG) * (BLOCK / 2 + 2)
 
 
 def test_only_the_last_events_of_each_client_are_asked_for(held: seqmel.Model) -> None:
