@@ -55,7 +55,7 @@ def _draw_horizons(axis: Any, found: ScoredPredictions) -> None:
     """Draw the predicted probability of an event until each bound, and its estimate."""
     until = [row["bound"] for row in found.horizons]
     names = {"predicted": "predicted", "estimated": "Kaplan-Meier"}
-    for (name, label), colour in zip(names.items(), _COLOURS, strict=False):
+    for (name, label), colour in zip(names.items(), COLOURS, strict=False):
         values = [row[name] for row in found.horizons]
         axis.plot(until, values, marker="o", color=colour, label=label)
     axis.set(xlabel=f"{found.target} until", ylabel="probability of an event", ylim=(0, None))
