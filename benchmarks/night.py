@@ -43,6 +43,7 @@ def write_events(folder: Path, clients: int, events: int, late: float) -> None:
     base = seqmel.generate_card_data(BASE_CLIENTS, seed=0).events
     pq.write_table(base, folder / "base.parquet")
     connection = duckdb.connect()
+    connection.execute("SET enable_progress_bar = false")
     connection.register("base", base)
     connection.execute(
         "CREATE TABLE last AS SELECT * REPLACE (dense_rank() OVER (ORDER BY client_id) - 1 AS "
@@ -160,6 +161,7 @@ def measure(folder: Path, clients: int, events: int, late: float) -> dict[str, A
 
 def main() -> None:
     """Measure, check and print."""
+    duckdb.sql("SET enable_progress_bar = false")
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
