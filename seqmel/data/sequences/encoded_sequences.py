@@ -191,7 +191,8 @@ class EncodedSequences:
     def owners(self) -> Tensor:
         """Return (N,) int64 codes of clients: sequences that share their events have one code."""
         both = torch.stack([self._chunk, self._start], dim=1)
-        return torch.unique(both, dim=0, return_inverse=True)[1]
+        codes: Tensor = torch.unique(both, dim=0, return_inverse=True)[1]
+        return codes
 
     def events_before(self, clients: Tensor, moments: Tensor) -> Tensor:
         """Return (R,) the number of events of each client before a moment, excluding events at it.
