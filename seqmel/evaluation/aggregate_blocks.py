@@ -20,6 +20,7 @@ __all__ = [
     "Place",
     "Statistic",
     "category_parts",
+    "item_block",
     "number_parts",
     "order_events",
     "other_parts",
@@ -156,6 +157,34 @@ def value_block(
     )
     events = f"(FROM aggregate_events WHERE k{i} BETWEEN 0 AND {len(values) - 1})"
     return Block(tuple(statistics), tuple(places), f"k{i}", events)
+
+
+def item_block(
+    statistics: Sequence[Statistic], column: str, part: str, items: Sequence[str], items_sql: str
+) -> Block:
+    """Make a block with one place per item of a set, or word of a text.
+
+    Args:
+        statistics: the statistics of the events with each item.
+        column: its name.
+        part: its part of the feature names.
+        items: the items.
+        items_sql: SQL for the different items of an event.
+
+    Returns:
+        The block.
+    """
+    places = (
+        Place(f"{part}_{value_name(items, code)}", f" with {item!r} in {column}")
+        for code, item in enumerate(items)
+    )
+    known = f"[{', '.join(map(literal, items))}]"
+    events = (
+        f"(SELECT client_index, n, list_position({known}, item) - 1 AS place FROM (SELECT "
+        f"client_index, n, unnest({items_sql}) AS item FROM aggregate_events) "
+        f"WHERE list_contains({known}, item))"
+    )
+    return Block(tuple(statistics), tuple(places), "place", events)
 
 
 def value_name(values: Sequence[str | None], code: int) -> str:

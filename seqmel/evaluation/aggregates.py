@@ -1,17 +1,17 @@
 """Hand-crafted aggregates, one row per client: the features of LightGBM without any embedding.
 
 They are counts; sum, mean, standard deviation, minimum and maximum of the numeric columns, overall
-and per frequent category value; fractions of the category values; gaps and times. This extends the
-hand-crafted baseline of CoLES (Babaev et al., arXiv 2002.08232). `order_blocks` adds features of
-the event order. DuckDB groups by (client, value), and the result is streamed into one float32
-matrix, so only that matrix is held in memory.
+and per frequent category value; fractions of the category values, of the items of sets and of the
+words of texts; gaps and times. This extends the hand-crafted baseline of CoLES (Babaev et al.,
+arXiv 2002.08232). `order_blocks` adds features of the event order. DuckDB groups by (client,
+value), and the result is streamed into one float32 matrix, so only that matrix is held in memory.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from seqmel.evaluation.aggregate_blocks import (
     Place,
     Statistic,
     category_parts,
+    item_block,
     number_parts,
     order_events,
     other_parts,
@@ -67,6 +68,7 @@ class AggregatePlan:
         schema: the role of each column of the events.
         values: categorical column -> its most frequent values as text, None for null. Each of these
             values has its own features.
+        items: set or text column -> its most frequent items or words. Each has its own features.
         origin_us: time of the earliest event in microseconds, the origin of day features.
         hours: whether events have a time of day.
         weekdays: whether the events span at least two weeks, so that weekdays are informative.
@@ -86,6 +88,7 @@ class AggregatePlan:
     hours: bool
     weekdays: bool
     order: OrderPlan | None = None
+    items: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def fit(
@@ -102,8 +105,9 @@ class AggregatePlan:
         Args:
             source: the events.
             schema: the role of each column of the events.
-            most_categories: maximum number of values of a categorical column with their own
-                features. Fewer are chosen if that would make more than 5,000 features.
+            most_categories: maximum number of values of a categorical column, items of a set or
+                words of a text with their own features. Fewer values of a category are chosen if
+                that would make more than 5,000 features.
             order: whether to add features of the event order.
             most_order_columns: maximum number of these features.
 
@@ -140,7 +144,9 @@ class AggregatePlan:
         if order:
             _register_clients(source, schema)
             found = OrderPlan.fit(source, schema, frequent, most_columns=most_order_columns)
-        return cls(schema, values, first, not daily, last - first >= _TWO_WEEKS_US, found)
+        items = {c: _frequent_items(source, schema, c, most_categories) for c in schema.kinds}
+        weekdays = last - first >= _TWO_WEEKS_US
+        return cls(schema, values, first, not daily, weekdays, found, items)
 
     def compute(self, source: EventSource, moments: Moments | None = None) -> pd.DataFrame:
         """Compute the aggregates of every client of `source`, including clients without events.
@@ -195,7 +201,7 @@ class AggregatePlan:
         return self._plain_blocks() + (self.order.blocks(self.schema) if self.order else [])
 
     def _plain_blocks(self) -> list[Block]:
-        return [_overall(self), _gaps(), *_within_values(self), *_cycles(self)]
+        return [_overall(self), _gaps(), *_within_values(self), *_with_items(self), *_cycles(self)]
 
 
 def _numbers_beside(schema: EventSchema, column: str) -> tuple[str, ...]:
@@ -222,6 +228,21 @@ def _frequent(
         f"ORDER BY 2 DESC, 1 LIMIT {most}"
     )
     return tuple(value for value, _ in rows)
+
+
+def _frequent_items(
+    source: EventSource, schema: EventSchema, column: str, most: int
+) -> tuple[str, ...]:
+    kind = kind_of(schema, column)
+    items = kind.items_sql(kind.value_sql(source, column))
+    if items is None:
+        return ()
+    rows = source.rows(
+        f"SELECT item, count(*) FROM (SELECT unnest({items}) AS item FROM events "
+        f"WHERE {present_sql(schema, column)}) WHERE item IS NOT NULL GROUP BY 1 "
+        f"ORDER BY 2 DESC, 1 LIMIT {most}"
+    )
+    return tuple(item for item, _ in rows)
 
 
 def _register_clients(
@@ -334,6 +355,18 @@ def _within_values(plan: AggregatePlan) -> list[Block]:
         )
         for i, (column, part) in enumerate(category_parts(plan.schema))
     ]
+
+
+def _with_items(plan: AggregatePlan) -> list[Block]:
+    """Per frequent item of a set, or word of a text: the number and fraction of its events."""
+    count = Statistic("count", "count(*)", "number of events", 0.0)
+    blocks = []
+    for i, (column, part) in enumerate(other_parts(plan.schema)):
+        items_sql = kind_of(plan.schema, column).items_sql(f"h{i}")
+        items = plan.items.get(column, ())
+        if items_sql is not None and items:
+            blocks.append(item_block((count, _SHARE), column, part, items, items_sql))
+    return blocks
 
 
 def _cycles(plan: AggregatePlan) -> list[Block]:

@@ -229,3 +229,33 @@ def test_a_missing_client_is_refused(events: pd.DataFrame) -> None:
 def test_a_number_of_categories_out_of_range_is_refused(events: pd.DataFrame) -> None:
     with pytest.raises(ConfigError, match="most_categories is 0"):
         AggregatePlan.fit(open_events(events), SCHEMA, most_categories=0)
+
+
+def test_items_of_sets_words_of_texts_and_hashed_names_are_counted() -> None:
+    frame = pd.DataFrame({
+        "client": ["a", "a", "a", "b"],
+        "time": pd.date_range("2024-01-01", periods=4),
+        "basket": [["milk", "bread", "milk"], ["milk"], None, ["it's", None]],
+        "note": ["Pay RENT now", "rent", "", None],
+        "shop": ["x", "x", "y", None],
+    })  # fmt: skip
+    schema = EventSchema(
+        client="client", time="time", categorical=(), numeric=(),
+        kinds={"basket": "set", "note": "text", "shop": "hashed"},
+    )  # fmt: skip
+    source = open_events(frame, client="client")
+    plan = AggregatePlan.fit(source, schema)
+    assert plan.items == {
+        "basket": ("milk", "bread", "it's"), "note": ("rent", "now", "pay"), "shop": ("x", "y"),
+    }  # fmt: skip
+    found = plan.compute(source)
+    counts = {
+        "count_basket_milk": [2, 0], "count_basket_bread": [1, 0], "count_note_rent": [2, 0],
+        "count_note_pay": [1, 0], "count_shop_x": [2, 0], "count_shop_y": [1, 0],
+    }  # fmt: skip
+    for name, expected in counts.items():
+        assert found[name].tolist() == expected, name
+    assert found["share_basket_milk"].tolist() == pytest.approx([2 / 3, 0])
+    assert found["count_basket_it_s"].tolist() == [0, 1]
+    few = AggregatePlan.fit(source, schema, most_categories=1)
+    assert few.items == {"basket": ("milk",), "note": ("rent",), "shop": ("x",)}

@@ -333,6 +333,13 @@ class ColumnKind(ABC, Generic[F]):
         """
         raise NotImplementedError
 
+    def items_sql(self, value: str) -> str | None:
+        """Return SQL for the different texts in a value of `value_sql` that aggregates count.
+
+        None if there are none.
+        """
+        return None
+
     def countable(self, fitted: F) -> int:
         """Return the number of codes of `codes_of`; 0 of a kind whose values cannot be counted."""
         return 0

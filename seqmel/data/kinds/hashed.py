@@ -109,6 +109,10 @@ class HashedKind(RowsKind[HashedColumn]):
     )
     fitted = HashedColumn
 
+    def items_sql(self, value: str) -> str:
+        """Return SQL for the value itself."""
+        return f"[{value}::VARCHAR]"
+
     def reads_whole(self, sql_type: str) -> bool:
         """Return False: hashes are computed in SQL."""
         return False

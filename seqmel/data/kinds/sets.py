@@ -85,6 +85,10 @@ class SetKind(ListKind[SetItems]):
             return f"[({_whole_sql('x')})::VARCHAR for x in {name}]"
         return f"{name}::VARCHAR[]"
 
+    def items_sql(self, value: str) -> str:
+        """Return SQL for the items."""
+        return f"list_distinct({value})"
+
     def check_given(self, source: EventSource, column: str) -> None:
         """Check that the column holds lists."""
         kind = source.columns[column]

@@ -106,6 +106,10 @@ class TextKind(RowsKind[TextColumn]):
     )
     fitted = TextColumn
 
+    def items_sql(self, value: str) -> str:
+        """Return SQL for the words."""
+        return f"list_distinct(regexp_extract_all(lower({value}), '[\\pL\\pN]+'))"
+
     def check_given(self, source: EventSource, column: str) -> None:
         """Check that the column holds text."""
         kind = source.columns[column]
