@@ -90,9 +90,8 @@ def difference(table: pd.DataFrame, better: str) -> str:
 
 
 def _difference(table: pd.DataFrame, better: str) -> tuple[float, float]:
-    base = table[table["features"] == ORDER].set_index("fold")["value"]
-    rows = table[table["features"] == better]
-    found = np.asarray(rows["value"] - rows["fold"].map(base), dtype=np.float64)
+    values = table.pivot(index=["seed", "fold"], columns="features", values="value")
+    found = (values[better] - values[ORDER]).to_numpy()
     half = stats.t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found))
     return float(found.mean()), float(half)
 
@@ -121,17 +120,6 @@ def battery(role: str) -> Rows:
             shown = _best_in_bold([means[name] for name in COLUMNS])
             cells = [*shown, number(means[AVERAGED]), difference(table, ALONE)]
             rows.append([data, target, *cells])
-    return _once(rows)
-
-
-def two_seeds() -> Rows:
-    rows: Rows = [["set", "target, metric", ORDER, ALONE, "linear", f"{ALONE} less aggregates"]]
-    rows[0].append("averaged less aggregates")
-    for data, target, table in of_targets("battery_two_seeds"):
-        means = table.groupby("features")["value"].mean()
-        shown = _best_in_bold([means[name] for name in COLUMNS[1:]])
-        gains = [difference(table, ALONE), difference(table, AVERAGED)]
-        rows.append([data, target, *shown, *gains])
     return _once(rows)
 
 
@@ -243,10 +231,9 @@ def several_tables() -> Rows:
 
 
 def quality() -> Rows:
-    """A few targets for the README, good and bad: two seeds where there are two."""
+    """A few targets for the README, good and bad."""
     rows: Rows = [["set, target, metric", ORDER, ALONE, "difference"]]
     found = {(data, target): table for data, target, table in of_targets("battery")}
-    found |= {(data, target): table for data, target, table in of_targets("battery_two_seeds")}
     for data, target in SHOWN:
         table = found[data, target]
         means = table.groupby("features")["value"].mean()
@@ -320,7 +307,6 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "several tables": several_tables,
     "battery of sets to choose by": lambda: battery("choose"),
     "battery of sets to confirm": lambda: battery("confirm"),
-    "two seeds": two_seeds,
     "speed": speed,
     "speed in short": speed_in_short,
     "scaling": scaling,
