@@ -10,7 +10,7 @@ import pandas as pd
 
 from seqmel.core.colours import COLOURS, GREYS, INK
 
-__all__ = ["draw_reasons", "score_so_far"]
+__all__ = ["column_totals", "draw_reasons", "score_so_far"]
 
 _UP, _DOWN = COLOURS[:2]
 _MOST_CLIENTS = 8
@@ -61,6 +61,19 @@ def score_so_far(rows: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
+def column_totals(rows: pd.DataFrame) -> pd.Series[float]:
+    """Return the contribution of each column or fact of a client, the largest first.
+
+    Args:
+        rows: the reasons of one client.
+    """
+    known = rows[rows["part"] != "baseline"]
+    names = known["column"].where(known["column"].notna(), "earlier events")
+    totals = known.groupby(names, sort=False)["contribution"].sum()
+    found: pd.Series[float] = totals.iloc[np.argsort(-totals.abs().to_numpy(), kind="stable")]
+    return found
+
+
 def _draw_timeline(axis: Any, rows: pd.DataFrame) -> None:
     found = score_so_far(rows)
     start = rows.loc[rows["part"] != "event", "contribution"].sum()
@@ -77,11 +90,7 @@ def _draw_timeline(axis: Any, rows: pd.DataFrame) -> None:
 
 
 def _draw_columns(axis: Any, rows: pd.DataFrame) -> None:
-    known = rows[rows["part"] != "baseline"]
-    names = known["column"].where(known["column"].notna(), "earlier events")
-    totals = known.groupby(names, sort=False)["contribution"].sum()
-    order = np.argsort(-totals.abs().to_numpy(), kind="stable")[:_MOST_COLUMNS][::-1]
-    chosen = totals.iloc[order]
+    chosen = column_totals(rows)[:_MOST_COLUMNS][::-1]
     axis.barh(range(len(chosen)), chosen, color=np.where(chosen >= 0, _UP, _DOWN))
     axis.set_yticks(range(len(chosen)), [str(name) for name in chosen.index])
     axis.axvline(0, color=GREYS[0], linewidth=0.8)

@@ -395,6 +395,44 @@ function explorer() {
   show(found ? found.worst[0].client : 0, found ? found.worst[0] : null);
 }
 
-header(); run(); data(); quality(); map(); explorer();
+// ------------------------------------------------------------------------------------------------ reasons
+
+/** The score so far over time: a stroke for what each event adds, up in one colour and down in another. */
+function reasonLine(one) {
+  const [width, height, left, right, top, bottom] = [720, 190, 60, 12, 10, 26], ends = one.moments;
+  const values = [one.start, ...ends.map((m) => m.score)];
+  let [low, high] = [Math.min(...values), Math.max(...values)];
+  if (high === low) { high += Math.abs(high) * 0.1 || 1; low -= Math.abs(low) * 0.1; }
+  const marks = ticks(low, high);
+  [low, high] = [marks[0], marks[marks.length - 1]];
+  const x = (place) => left + place * (width - left - right), y = (v) => top + (1 - (v - low) / (high - low)) * (height - top - bottom);
+  const chart = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${one.output} of ${one.client} from ${short(one.start)} to ${short(one.score)} over ${count(ends.length)} events` });
+  for (const v of marks) chart.append(
+    make("line", { x1: left, x2: width - right, y1: y(v), y2: y(v), style: { stroke: colourOf("line") } }),
+    make("text", { x: left - 8, y: y(v) + 4, "text-anchor": "end" }, short(v)));
+  const steps = ends.flatMap((m, i) => [[m.place, values[i]], [m.place, m.score]]);
+  chart.append(make("polyline", { points: [[0, one.start], ...steps, [1, one.score]].map(([place, v]) => `${x(place)},${y(v)}`).join(" "), fill: "none", style: { stroke: colourOf("none") } }));
+  ends.forEach((m, i) => chart.append(make("line", { x1: x(m.place), x2: x(m.place), y1: y(values[i]), y2: y(m.score), "stroke-width": 3, "stroke-linecap": "round",
+    style: { stroke: colourOf(m.score >= values[i] ? "c0" : "c1") } }, make("title", {}, `${m.time}: ${short(m.score - values[i])}\n${m.values}`))));
+  if (ends.length) for (const [m, anchor] of [[ends[0], "start"], [ends[ends.length - 1], "end"]])
+    chart.append(make("text", { x: anchor === "start" ? left : width - right, y: height - 6, "text-anchor": anchor }, m.time.slice(0, 16)));
+  return chart;
+}
+
+function reasons() {
+  const body = at("reasons-body");
+  if (!page.reasons.length) return body.append(empty("No reasons were given. --reasons FILE shows what seqmel explain -o FILE wrote."));
+  for (const one of page.reasons) {
+    const most = Math.max(...one.columns.map((c) => Math.abs(c.contribution)), Number.MIN_VALUE);
+    body.append(card(`${one.client}: ${one.output} is ${short(one.score)}`, reasonLine(one),
+      make("div", { class: "bars" }, ...one.columns.flatMap((c) => [
+        make("span", { class: "name", title: c.name }, c.name),
+        make("span", { class: "track" }, make("div", { class: "fill", style: { width: (100 * Math.abs(c.contribution)) / most + "%", background: colourOf(c.contribution >= 0 ? "c0" : "c1") } })),
+        make("span", { class: "count" }, (c.contribution >= 0 ? "+" : "") + short(c.contribution))])),
+      legend([["raises it", "c0"], ["lowers it", "c1"]])));
+  }
+}
+
+header(); run(); data(); quality(); map(); explorer(); reasons();
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => redraws.forEach((redraw) => redraw()));
 document.documentElement.dataset.drawn = "yes";

@@ -20,13 +20,16 @@ __all__ = [
     "ColourScale",
     "Colouring",
     "Column",
+    "ColumnReason",
     "EventSummary",
     "Explorer",
     "Fact",
     "Layout",
     "Map",
+    "Moment",
     "Page",
     "Quality",
+    "Reason",
     "ScoreRow",
     "Search",
     "TrainingRun",
@@ -230,6 +233,52 @@ class Explorer:
 
 
 @dataclass(frozen=True)
+class Moment:
+    """An event of a timeline of reasons.
+
+    Attributes:
+        place: Where its time lies between the first and the last one, from 0 to 1.
+        time: The time as text.
+        score: The score after it.
+        values: Its columns and their values, one per line.
+    """
+
+    place: float
+    time: str
+    score: float
+    values: str
+
+
+@dataclass(frozen=True)
+class ColumnReason:
+    """What a column or fact adds to a score."""
+
+    name: str
+    contribution: float
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a client has its score.
+
+    Attributes:
+        client: The client id as text.
+        output: What is explained.
+        start: The score before the events, with the facts and earlier events.
+        score: The score.
+        moments: The events in their order.
+        columns: The columns that add most, the largest first.
+    """
+
+    client: str
+    output: str
+    start: float
+    score: float
+    moments: list[Moment]
+    columns: list[ColumnReason]
+
+
+@dataclass(frozen=True)
 class Page:
     """The content of the page, in its order. A part that is None names the option that adds it."""
 
@@ -246,6 +295,7 @@ class Page:
     explorer: Explorer | None
     tone: ColourScale
     clients: list[Client]
+    reasons: list[Reason]
 
 
 def render(page: Page) -> str:

@@ -30,6 +30,8 @@ from seqmel.report.events import describe, moment
 from seqmel.report.maps import colouring, draw_map
 from seqmel.report.page import Colouring, Fact, Page, TrainingRun, render
 from seqmel.report.quality import read_scores, tables
+from seqmel.report.reasons import read_reasons
+from seqmel.report.reasons import reasons as reason_timelines
 from seqmel.report.searches import explore, timelines
 from seqmel.training.batches import split_clients
 from seqmel.training.card import kept_epoch
@@ -49,6 +51,7 @@ def write_report(
     targets: Sequence[str] = (),
     client: str | None = None,
     scores: Sequence[str | Path] = (),
+    reasons: str | Path | None = None,
     clients: int = 2000,
     seed: int = 0,
     title: str = "",
@@ -71,6 +74,7 @@ def write_report(
         client: The client column of the labels. None uses the name of the events' client column if
             the labels have it, else recognises it by name.
         scores: Files written by `seqmel evaluate --json`.
+        reasons: A file written by `seqmel explain -o`, whose clients get a timeline each.
         clients: Maximum number of clients on the map and in the explorer, at least 2. They are
             sampled.
         seed: The seed of the sample, of t-SNE and of UMAP.
@@ -107,11 +111,15 @@ def write_report(
             f"{output} is a folder. Name an HTML file to write, such as {output / 'report.html'}."
         )
     check_output(
-        output, overwrite=overwrite, folder=False, reads=(events, embeddings, labels, *scores)
+        output,
+        overwrite=overwrite,
+        folder=False,
+        reads=(events, embeddings, labels, reasons, *scores),
     )
     placed = resolve_device(device)
     tune_malloc()
     scored = [found for path in scores for found in read_scores(path)]
+    explained = [] if reasons is None else reason_timelines(read_reasons(reasons))
     given = (
         read_embeddings(embeddings, client=model.schema.client) if embeddings is not None else None
     )
@@ -154,6 +162,7 @@ def write_report(
         explorer=explorer,
         tone=tone,
         clients=people,
+        reasons=explained,
     )
     text = render(page)
     with atomic_write(output) as partial:

@@ -11,6 +11,7 @@ import pytest
 from browser import BROWSER, Browser
 from small import card_events
 
+from seqmel.inference.explain import explain
 from seqmel.model import Model
 from seqmel.report.writing import write_report
 
@@ -31,7 +32,10 @@ def report(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"client_id": ids, "kind": [f"k{i % 3}" for i in ids], "size": [i / 7 for i in ids]}
     )
     page = tmp_path_factory.mktemp("report") / "a.html"
-    write_report(model, events, page, labels=labels, targets=["kind", "size"], device="cpu")
+    reasons = page.with_name("reasons.parquet")
+    explain(model, events, ids[:2], orders=2).to_parquet(reasons, index=False)
+    targets = ["kind", "size"]
+    write_report(model, events, page, labels=labels, targets=targets, reasons=reasons, device="cpu")
     return page
 
 
@@ -106,6 +110,12 @@ def lone(browser: Browser) -> int:
         for i in range(len(x)) if i != chosen
     }  # fmt: skip
     return max(apart, key=lambda i: apart[i])
+
+
+def test_each_client_with_reasons_has_a_timeline_with_a_stroke_per_event(opened: Browser) -> None:
+    strokes = "document.querySelectorAll('#reasons-body .card:first-child svg line title').length"
+    assert opened.run("document.querySelectorAll('#reasons-body .card').length") == 2
+    assert opened.run(strokes) == opened.run("page.reasons[0].moments.length") > 0
 
 
 def test_buttons_keys_and_wheel_zoom_and_the_whole_map_comes_back(opened: Browser) -> None:

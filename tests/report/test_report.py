@@ -27,8 +27,10 @@ from small import card_events, tiny_config
 from seqmel.cli import main as command_line
 from seqmel.config import Config
 from seqmel.core.embedding_metrics import embedding_metrics
+from seqmel.core.errors import InputError
 from seqmel.data.sequences.prepared import PreparedSequences
 from seqmel.evaluation.results import Score, Scores
+from seqmel.inference.explain import explain
 from seqmel.model import Model, load_model
 from seqmel.report.events import decoded, describe
 from seqmel.report.maps import colouring, draw_map
@@ -99,6 +101,40 @@ def data_of(path: Path) -> dict[str, Any]:
     found = re.search(r'<script type="application/json" id="page">(.*?)</script>', text, re.S)
     assert found
     return dict(json.loads(found[1]))
+
+
+def test_reasons_of_explain_are_timelines_on_the_page(model: Model, tmp_path: Path) -> None:
+    found = explain(model, EVENTS, [100, 107], orders=2)
+    found.to_parquet(tmp_path / "reasons.parquet", index=False)
+    page = tmp_path / "a.html"
+    write_report(model, EVENTS, page, reasons=tmp_path / "reasons.parquet", device="cpu")
+    first, second = data_of(page)["reasons"]
+    assert (first["client"], second["client"]) == ("100", "107")
+    rows = found[found["client_id"] == 100]
+    assert first["score"] == pytest.approx(rows["contribution"].sum())
+    assert first["moments"][-1]["score"] == pytest.approx(first["score"])
+    assert len(first["moments"]) == rows["event"].nunique()
+    places = [moment["place"] for moment in first["moments"]]
+    assert (places[0], places[-1]) == (0, 1)
+    assert places == sorted(places)
+    assert "mcc: " in first["moments"][0]["values"]
+    columns = rows[rows["part"] == "event"].groupby("column")["contribution"].sum()
+    assert {c["name"]: c["contribution"] for c in first["columns"]} == pytest.approx(
+        columns.to_dict()
+    )
+
+
+def test_what_is_no_file_of_reasons_is_one_line(model: Model, tmp_path: Path) -> None:
+    EVENTS.to_pandas().to_parquet(tmp_path / "events.parquet")
+    (tmp_path / "text.parquet").write_text("no")
+    for name, words in (
+        ("none.parquet", "No such file"),
+        ("events.parquet", "is not what `seqmel explain -o` writes"),
+        ("text.parquet", "is not what `seqmel explain -o` writes"),
+    ):
+        with pytest.raises(InputError, match=words):
+            write_report(model, EVENTS, tmp_path / "a.html", reasons=tmp_path / name)
+    assert not (tmp_path / "a.html").exists()
 
 
 def test_lengths_gaps_and_categories_equal_a_slow_loop(prepared: PreparedSequences) -> None:

@@ -37,6 +37,9 @@ def report(
     scores: Annotated[
         list[str] | None, typer.Option(help="File written by evaluate --json. Repeatable.")
     ] = None,
+    reasons: Annotated[
+        Path | None, typer.Option(help="File written by explain -o, for a timeline per client.")
+    ] = None,
     clients: Annotated[
         int, typer.Option(help="Maximum number of clients to show.", min=2, max=5_000)
     ] = 2_000,
@@ -63,6 +66,7 @@ def report(
         targets=target or (),
         client=client,
         scores=scores or (),
+        reasons=reasons,
         clients=clients,
         seed=seed,
         title=model.resolve().name,
