@@ -90,8 +90,9 @@ def difference(table: pd.DataFrame, better: str) -> str:
 
 
 def _difference(table: pd.DataFrame, better: str) -> tuple[float, float]:
-    values = table.pivot(index=["seed", "fold"], columns="features", values="value")
-    found = (values[better] - values[ORDER]).to_numpy()
+    base = table[table["features"] == ORDER].set_index("fold")["value"]
+    rows = table[table["features"] == better]
+    found = np.asarray(rows["value"] - rows["fold"].map(base), dtype=np.float64)
     half = stats.t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found))
     return float(found.mean()), float(half)
 

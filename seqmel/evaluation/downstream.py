@@ -35,6 +35,7 @@ __all__ = [
     "spread_boosters",
 ]
 
+_CLIP = 10.0  # deviations, as of `seqmel.nn.heads`
 _MANY_NUMBERS = 50_000_000
 _WORK_OF_A_PROCESS = 2e9  # takes some seconds; starting a process takes about two
 _Found = TypeVar("_Found")
@@ -250,7 +251,11 @@ class CachedPredictor:
 
 
 def _standardised(x: Floats) -> Callable[[Floats], npt.NDArray[np.float32]]:
-    """Return a function that standardises rows like x; missing values become the mean."""
+    """Return a function that standardises rows like x, as the heads of fine-tuning do.
+
+    Missing values become the mean. Columns that vary by rounding alone become zero, and values are
+    clipped: a column that hardly varies here may be a million deviations away in other rows.
+    """
     known = np.where(np.isfinite(x), x, np.nan).astype(np.float64)
     some = np.isfinite(known).any(axis=0)
     mean = np.zeros(x.shape[1])
@@ -259,10 +264,15 @@ def _standardised(x: Floats) -> Callable[[Floats], npt.NDArray[np.float32]]:
         np.nanmean(known[:, some], axis=0),
         np.nanstd(known[:, some], axis=0),
     )
-    scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 1e-12)
-    return lambda rows: np.nan_to_num(
-        (rows - mean) * scale, nan=0.0, posinf=0.0, neginf=0.0
-    ).astype(np.float32)
+    largest = np.abs(np.nan_to_num(known)).max(axis=0, initial=0.0)
+    varies = deviation > 1e-6 * largest
+    scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=varies)
+
+    def standardise(rows: Floats) -> npt.NDArray[np.float32]:
+        found = np.nan_to_num((rows - mean) * scale, nan=0.0, posinf=0.0, neginf=0.0)
+        return np.clip(found, -_CLIP, _CLIP).astype(np.float32)
+
+    return standardise
 
 
 def _bins_of(

@@ -9,9 +9,8 @@ of training clients with the value,
     z = 1 / sqrt(N)  sum_v n_v w_v W_v,        w_v = 1 - ln d_v,
 
 where the rows of W are the right singular vectors of the training clients' w_v (1 + ln n_v), each
-client scaled to length 1. The items of a set and the words of a text
-are values as well. Every event adds rows of a table,
-so summaries of an earlier and a later part can be merged.
+client scaled to length 1. The items of a set and the words of a text are values as well. Every
+event adds rows of a table, so summaries of an earlier and a later part can be merged.
 """
 
 from __future__ import annotations

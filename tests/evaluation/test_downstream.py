@@ -158,3 +158,18 @@ def test_a_kept_prediction_is_read_again_for_the_same_numbers_only(tmp_path: Pat
         np.testing.assert_array_equal(kept.predict(*other), model.predict(*other))
         assert model.asked == 2 * asked - 1
     assert len(list((tmp_path / "predictions").iterdir())) == 5
+
+
+@pytest.mark.parametrize("noise", [2e-8, 1e-3])
+def test_a_column_that_hardly_varies_in_training_does_not_rule_the_linear_probe(
+    noise: float,
+) -> None:
+    random = np.random.default_rng(0)
+    x, y = drawn()
+    train, test = slice(0, 300), slice(300, None)
+    extra = random.standard_normal(len(x)) * noise
+    extra[-1] = 5.0  # one client of the tested ones has something that no other has
+    wide = np.column_stack([x, extra]).astype(np.float32)
+    found = LinearProbe(0).predict(wide[train], y[train], wide[test], 0)
+    plain = LinearProbe(0).predict(x[train], y[train], x[test], 0)
+    assert np.abs(found - plain).max() < np.std(y)
