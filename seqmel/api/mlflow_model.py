@@ -98,7 +98,8 @@ class _Scorer:
     def predict(self, events: pd.DataFrame, params: Any = None) -> pd.DataFrame:  # noqa: ARG002 as MLflow calls it
         """Return one row per client: its id, and its prediction or vector."""
         score = self.model.predict if self.model.targets else self.model.embed
-        return score(events, progress=False).reset_index()
+        found: pd.DataFrame = score(events, progress=False).reset_index()
+        return found
 
 
 def _load_pyfunc(path: str) -> _Scorer:
