@@ -8,8 +8,9 @@ import operator
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias, get_args
 
+import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
 __all__ = [
@@ -134,6 +135,22 @@ class Options(BaseModel):
     if not TYPE_CHECKING:
         schema: ClassVar[Any] = _NotInherited()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, values: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false where a number is expected: pydantic takes them as 1 and 0."""
+        if not isinstance(values, Mapping) or is_lenient(info):
+            return values
+        for name, field in cls.model_fields.items():
+            value = values.get(name)
+            parts = value if isinstance(value, (list, tuple)) else (value,)
+            truth = next((part for part in parts if isinstance(part, (bool, np.bool_))), None)
+            types = _types_in(field.annotation)
+            if truth is not None and types & {int, float} and bool not in types:
+                number = "a number" if float in types else "a whole number"
+                raise ValueError(f"{name} is {_as_yaml(bool(truth))}. Expected {number}")
+        return values
+
     @model_validator(mode="after")
     def _follows_rules(self, info: ValidationInfo) -> Any:
         needed = MultipleOf if is_lenient(info) else MultipleOf | NotAbove | Only
@@ -142,6 +159,11 @@ class Options(BaseModel):
                 if isinstance(rule, needed):
                     rule.check(self, name)
         return self
+
+
+def _types_in(annotation: Any) -> set[Any]:
+    """Return the types that a type such as `tuple[int, ...] | None` is made of."""
+    return {annotation}.union(*map(_types_in, get_args(annotation)))
 
 
 def all_of(base: type[Options]) -> Any:
