@@ -90,6 +90,17 @@ def late_clients(folder: Path) -> set[int]:
     return {client for (client,) in found.fetchall()}
 
 
+def changed_states(folder: Path, computed: str) -> list[str]:
+    """Return what differs in the state of clients that a night did not compute."""
+    before, after = folder / "state_before.parquet", folder / "state.parquet"
+    (changed,) = duckdb.sql(
+        f"SELECT count(*) FROM '{before}' b LEFT JOIN '{after}' a ON a.client_id = b.client_id "
+        f"WHERE b.client_id NOT IN (SELECT client_id FROM '{folder / computed}.parquet') "
+        "AND a IS DISTINCT FROM b"
+    ).fetchall()[0]
+    return [f"{computed}: the state of {changed:,} other clients has changed"] if changed else []
+
+
 def wrong(folder: Path) -> list[str]:
     """Return what differs from what the night should give."""
     late = late_clients(folder)
@@ -148,14 +159,17 @@ def measure(folder: Path, clients: int, events: int, late: float) -> dict[str, A
     figures["without --history"] = embed(
         "without", "night", "--skipped", folder / "skipped.parquet"
     )
-    shutil.move(folder / "state_before.parquet", state)
+    found = changed_states(folder, "without")
+    shutil.copy(folder / "state_before.parquet", state)
     figures["with --history"] = embed("with", "night", "--history", folder / "all.parquet")
+    found += changed_states(folder, "with")
+    (folder / "state_before.parquet").unlink()
     return {
         "clients": clients,
         "of the night": len(ids_of(folder / "night.parquet")),
         "late": len(late_clients(folder)),
         "figures": figures,
-        "wrong": wrong(folder),
+        "wrong": found + wrong(folder),
     }
 
 
