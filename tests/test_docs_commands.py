@@ -118,7 +118,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     people.to_parquet(folder / "clients.parquet")
     at = pd.Timestamp("2023-09-01") + pd.to_timedelta(np.arange(len(people)), unit="D")
     loans = people[["client_id"]].assign(default=people["churned"])
-    loans.to_parquet(folder / "labels.parquet")
+    days = np.arange(len(people)) * 3 % 100
+    ends = {"churn": days, "churn_observed": days % 2 == 0}
+    loans.assign(**ends).to_parquet(folder / "labels.parquet")
     people[["client_id", "age", "region"]].to_parquet(folder / "features.parquet")
     loans.assign(event_time=at, applied_at=at, application_date=at).to_parquet(
         folder / "applications.parquet"
@@ -187,6 +189,9 @@ def made(files: Path, _small_trainings: None) -> Path:
         tuned = model.finetune(year, people[["client_id", target]], target=target)
         tuned.save(files / name)
     seqmel.load(files / "gender-model").predict(year, files / "scores.parquet")
+    ends = pd.read_parquet(files / "labels.parquet").drop(columns="default")
+    times = model.finetune(year, ends, target="churn", task="survival")
+    times.predict(year, files / "times.parquet")
     scores = model.evaluate(people, target="gender", events=year, folds=2, trees=5)
     (files / "scores.json").write_text(json.dumps([scores.to_json()]), encoding="utf-8")
     return files

@@ -12,7 +12,7 @@ from in_process import InProcess
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 SAYS: dict[str, str] = {
-    "quickstart": r"200 clients x 959 numbers\nAUROC 0\.\d{3}\n",
+    "quickstart": r"200 clients x 1023 numbers\nAUROC 0\.\d{3}\n",
     "sklearn_pipeline": r"([a-z +]+ AUROC [01]\.\d{3} ± 0\.\d{3} over folds\n){3}",
     "grid_search": r"(AUROC 0\.\d{3}  \[.*\]\n){4}\d+ of 150 are predicted to be 45 or older\n",
     "few_labels": r"AUROC 0\.[5-9]\d\d on 200 clients without a label\n",

@@ -9,6 +9,7 @@ The folder holds the model folder and names seqmel as its loader, so nothing is 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -81,7 +82,13 @@ def log_mlflow_model(model: AnyModel, loggers: Sequence[Any]) -> None:
 
     Raises:
         ModelError: See `save_mlflow_model`.
+
+    Examples:
+        >>> import seqmel
+        >>> from pytorch_lightning.loggers import MLFlowLogger  # doctest: +SKIP
+        >>> seqmel.log_mlflow_model("model", [MLFlowLogger()])  # doctest: +SKIP
     """
+    model = load(model)
     for logger in loggers:
         if type(logger).__name__ == "MLFlowLogger":
             with TemporaryDirectory(prefix="seqmel-") as scratch:
@@ -109,7 +116,9 @@ def _load_pyfunc(path: str) -> _Scorer:
 
 def _import() -> Any:
     try:
-        import mlflow.pyfunc
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of MLflow, about types of its own
+            import mlflow.pyfunc
     except ImportError:
         raise ConfigError(
             "A model for MLflow needs its package. Install it: pip install 'seqmel[mlflow]'"

@@ -237,7 +237,7 @@ def test_retrieval_prints_both_tables_and_whose_figures_they_are(
         (["--time-format", "%d"], "--time-format has no effect for embeddings alone"),
         (["--time-split", "left"], "training part .* has no client of class '1'"),
         (["--allow-client-overlap"], "--allow-client-overlap belongs to --time-split"),
-        (["--label-fractions", "0.1,2"], "fraction 2 is out of range"),
+        (["--label-fractions", "0.1,2"], "Expected fractions above 0, up to 1"),
         (["--label-fractions", "half"], "--label-fractions cannot be 'half'"),
         (["--label-fractions", "0,1"], "--label-fractions cannot be '0,1'"),
         (["--dims", "big"], "--dims cannot be 'big'"),
