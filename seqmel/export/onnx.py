@@ -119,9 +119,10 @@ def build(model: TrainedModel) -> onnx.ModelProto:
             f"is {kind}. Train a model without it: schema.ignore."
         )
     if model.vocabulary.time.zones:
+        zones = (f"{name} in {table.time_zone or 'UTC'}" for name, table in schema.sources.items())
         raise ModelError(
             "An ONNX file has one time zone, and the tables of this model have several: "
-            f"{shown(schema.time_zones)}."
+            f"{shown(zones)}. Train with one for all: schema.time_zone."
         )
     graph = Graph()
     size = model.encoder.output_size

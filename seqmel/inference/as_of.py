@@ -33,6 +33,7 @@ from seqmel.core.atomic_files import (
 from seqmel.core.device import resolve_device, tune_malloc, with_own_defaults
 from seqmel.core.errors import InputError
 from seqmel.core.progress import Progress, silent
+from seqmel.core.units import DAY_US
 from seqmel.data.kinds.registry import kind_of
 from seqmel.data.schema import EventSchema
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
@@ -62,6 +63,7 @@ __all__ = [
     "moment_us",
     "read_moments",
     "single_moment",
+    "time_in_words",
     "vectors_as_of",
 ]
 
@@ -358,6 +360,7 @@ def embed_moments(
     seen = np.zeros(len(wanted), bool)
     wanted_ids = None
     histories = 0
+    last_us: int | None = None
     unseen = UnseenColumns(model)
     _, chunks = sequence_chunks(model, events, shard=shard)
     with progress.task("embed", len(wanted), "moments") as task:
@@ -367,6 +370,8 @@ def embed_moments(
             rows = np.flatnonzero(client >= 0)
             seen[rows] = True
             unseen.see(sequences)
+            if times := sequences.time_range():
+                last_us = times[1] if last_us is None else max(last_us, times[1])
             for begin in range(0, len(rows), CHUNK_CLIENTS):
                 part = rows[begin : begin + CHUNK_CLIENTS]
                 known = sequences.as_of(
@@ -382,12 +387,25 @@ def embed_moments(
             f"{len(wanted) - histories:,} of {len(wanted):,} rows have no event before their "
             "moment: an empty history"
         )
+    if last_us is not None and (late := int((wanted.time_us > last_us + DAY_US).sum())):
+        progress.say(
+            f"warning: {late:,} of {len(wanted):,} moments are more than a day after the last "
+            f"event ({time_in_words(last_us)}), so that their histories may lack what came between"
+        )
     if shard is None and not seen.any():
         examples = ", ".join(repr(i) for i in ids[:3].tolist())
         raise InputError(
             f"No client of {wanted.label} has events. It has {ids.nunique():,} clients, such as "
             f"{examples}. Check that both name the same clients."
         )
+
+
+def time_in_words(time_us: int) -> str:
+    """Format a time, in microseconds since 1970 or since whatever the events count from."""
+    try:
+        return str(pd.Timestamp(time_us, unit="us"))
+    except (ValueError, OverflowError):
+        return f"{time_us:,} µs"
 
 
 def _ids_like(wanted: Moments, sequences: EncodedSequences) -> pd.Series[Any]:

@@ -40,7 +40,7 @@ from seqmel.data.sources.reading import Events
 from seqmel.data.sources.shard import places_in_shard
 from seqmel.data.tables.event_labels import duration_us
 from seqmel.data.vocabulary import FIRST, NumericScales
-from seqmel.inference.as_of import moment_us
+from seqmel.inference.as_of import moment_us, time_in_words
 from seqmel.inference.embed import embed_sequences, open_events_for, sequence_chunks
 from seqmel.model import AnyModel, TrainedModel, as_model
 from seqmel.nn.by_category import column_to_pool_by
@@ -108,7 +108,7 @@ def forecast(
     if horizon <= 0:
         raise ConfigError(f"within is {within!r}. Expected a horizon longer than zero.")
     kinds = _Kinds.of(model, by, top, amount)
-    low, end = _extent(model, events, as_of)
+    low, end = _extent(model, events, as_of, reporter)
     moments = [end - horizon * i for i in range(1, _WINDOWS + 1)]
     moments = [moment for moment in moments if moment > low]
     if len(moments) < 2:
@@ -216,7 +216,7 @@ def _free(name: str, taken: Sequence[str]) -> str:
     return _free(name + "_", taken) if name in taken else name
 
 
-def _extent(model: TrainedModel, events: Events, as_of: Any) -> tuple[int, int]:
+def _extent(model: TrainedModel, events: Events, as_of: Any, progress: Progress) -> tuple[int, int]:
     """Return the first time of the events, and the moment of the forecast, in microseconds."""
     if is_prepared(events):
         raise ConfigError(
@@ -227,7 +227,15 @@ def _extent(model: TrainedModel, events: Events, as_of: Any) -> tuple[int, int]:
     times = times_of(source, model.schema)
     source.connection.close()
     after = times.high_us + (DAY_US if times.daily else 1)
-    return times.low_us, after if as_of is None else min(after, moment_us(model, as_of))
+    if as_of is None:
+        return times.low_us, after
+    moment = moment_us(model, as_of)
+    if moment > after + DAY_US:
+        progress.say(
+            f"warning: {time_in_words(moment)} is more than a day after the last event; the "
+            f"forecast is of {time_in_words(after)}"
+        )
+    return times.low_us, min(after, moment)
 
 
 def _words(moment: int, model: TrainedModel) -> str:

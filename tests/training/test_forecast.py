@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from in_process import InProcess
-from small import sequences, tiny_config
+from small import Recorded, sequences, tiny_config
 
 import seqmel
 from seqmel.core.errors import ConfigError, InputError
@@ -89,6 +89,15 @@ def test_events_after_the_moment_change_nothing(model: seqmel.Model) -> None:
     assert cut["event_time"].max() + pd.Timedelta("1D") == pd.Timestamp(moment)
     shared = [column for column in only.table if column != "next"]
     np.testing.assert_allclose(only.table[shared], whole.table[shared], rtol=1e-3, atol=1e-3)
+
+
+def test_a_moment_after_the_data_is_the_end_of_the_data_and_said(model: seqmel.Model) -> None:
+    progress = Recorded()
+    end = home._extent(model, TABLE, None, progress)
+    assert not progress.lines
+    assert home._extent(model, TABLE, "2030-01-01", progress) == end
+    (line,) = progress.lines
+    assert line.endswith("the forecast is of 2023-08-29 00:00:00")
 
 
 def test_what_is_observed_at_a_moment_is_that_of_a_loop(model: seqmel.Model) -> None:

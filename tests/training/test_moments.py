@@ -229,6 +229,15 @@ def test_embed_as_of_counts_the_empty_histories(pretrained: seqmel.Model) -> Non
     )
 
 
+def test_embed_as_of_says_how_many_moments_are_after_the_data(pretrained: seqmel.Model) -> None:
+    progress = Recorded()
+    late = AS_OF.iloc[:2].assign(event_time=pd.Timestamp("2040-01-01"))
+    pretrained.embed(EVENTS, as_of=pd.concat([AS_OF.iloc[2:], late]), progress=progress)
+    assert progress.lines[-1].startswith(
+        "warning: 2 of 120 moments are more than a day after the last event (1970-"
+    )
+
+
 @pytest.mark.parametrize(
     "write",
     [

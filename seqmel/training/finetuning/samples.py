@@ -21,7 +21,7 @@ from seqmel.core.units import DAY_US
 from seqmel.data.schema import EventSchema
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.tables.labels import locate_ids
-from seqmel.inference.as_of import read_moments
+from seqmel.inference.as_of import read_moments, time_in_words
 
 __all__ = ["Samples", "samples_at"]
 
@@ -75,8 +75,9 @@ class Samples:
             return
         empty = int((sequences.events_before(self.clients, self.moments) == 0).sum())
         first, last = sequences.time_range() or (0, 0)
-        span = f"events are from {_words(first)} to {_words(last)}"
-        moments = f"{_words(int(self.moments.min()))} to {_words(int(self.moments.max()))}"
+        span = f"events are from {time_in_words(first)} to {time_in_words(last)}"
+        ends = time_in_words(int(self.moments.min())), time_in_words(int(self.moments.max()))
+        moments = f"{ends[0]} to {ends[1]}"
         if empty == len(self.moments):
             raise InputError(
                 f"No labelled client has an event before its moment: {span}, moments from "
@@ -97,7 +98,7 @@ class Samples:
             progress.say(
                 f"warning: {late:,} of {len(self.moments):,} moments are more than a day after the "
                 f"last event, so that their histories lack what came between ({span}, the last "
-                f"moment is {_words(int(self.moments.max()))})"
+                f"moment is {ends[1]})"
             )
 
     def _report_events(self, sequences: EncodedSequences, progress: Progress) -> None:
@@ -162,11 +163,3 @@ def samples_at(
     clients = torch.from_numpy(place[found].astype(np.int64))
     cuts = torch.from_numpy(moments[found]) + int(per_event)
     return Samples(rows[found], clients, cuts, clients, per_event)
-
-
-def _words(time_us: int) -> str:
-    """Format a time, in microseconds since 1970 or since whatever the events count from."""
-    try:
-        return str(pd.Timestamp(time_us, unit="us"))
-    except (ValueError, OverflowError):
-        return f"{time_us:,} µs"
