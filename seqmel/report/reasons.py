@@ -34,7 +34,8 @@ def read_reasons(path: str | Path) -> pd.DataFrame:
         ) from None
     except (OSError, ValueError, pa.ArrowException):
         found = pd.DataFrame()
-    if tuple(found.columns[1:8]) != _COLUMNS or found.empty:
+    named = tuple(name for name in found.columns[1:] if name != "source")  # of several tables
+    if named[: len(_COLUMNS)] != _COLUMNS or found.empty:
         raise InputError(
             f"{path} is not what `seqmel explain -o` writes. Write one: seqmel explain MODEL EVENTS"
             " --client ID -o FILE"

@@ -34,6 +34,7 @@ from seqmel.inference.explain import explain
 from seqmel.model import Model, load_model
 from seqmel.report.events import decoded, describe
 from seqmel.report.maps import colouring, draw_map
+from seqmel.report.reasons import read_reasons, reasons
 from seqmel.report.searches import _slices, explore, nearest, timelines
 from seqmel.report.writing import draw_sample, write_report
 from seqmel.training.run import prepare, train
@@ -122,6 +123,21 @@ def test_reasons_of_explain_are_timelines_on_the_page(model: Model, tmp_path: Pa
     assert {c["name"]: c["contribution"] for c in first["columns"]} == pytest.approx(
         columns.to_dict()
     )
+
+
+def test_reasons_over_several_tables_are_those_without_the_name_of_the_table(
+    tmp_path: Path,
+) -> None:
+    row = {"client_id": 7, "output": "y=1", "part": "baseline", "event": None, "time": None}
+    row |= {"column": None, "value": None, "contribution": 0.5}
+    event = {"part": "event", "event": 1, "time": pd.Timestamp("2023-01-01"), "column": "cards.mcc"}
+    found = pd.DataFrame([row, row | event | {"value": "5411", "contribution": 0.25}])
+    found.to_parquet(tmp_path / "one.parquet", index=False)
+    found.insert(5, "source", [None, "cards"])
+    found.to_parquet(tmp_path / "several.parquet", index=False)
+    one, several = (reasons(read_reasons(tmp_path / f"{n}.parquet")) for n in ("one", "several"))
+    assert one == several
+    assert [reason.score for reason in several] == [0.75]
 
 
 def test_what_is_no_file_of_reasons_is_one_line(model: Model, tmp_path: Path) -> None:
