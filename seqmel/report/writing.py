@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -273,7 +273,7 @@ def _facts(model: TrainedModel, written: dt.datetime | None) -> list[Fact]:
         Fact("objective", f"{objective}, loss {config.loss.name}"),
         Fact("vector", f"{model.encoder.output_size:,} numbers"),
         Fact("weights", f"{metrics['parameters']:,}"),
-        Fact("trained on", f"{metrics['events']:,} events of {metrics['clients']:,} clients"),
+        Fact("trained on", _trained_on(metrics)),
         Fact(
             "training",
             f"{metrics['seconds']:,.0f} s, {len(metrics['history'])} epochs, seed {config.seed}",
@@ -283,6 +283,13 @@ def _facts(model: TrainedModel, written: dt.datetime | None) -> list[Fact]:
             "report", f"seqmel {__version__}" + (f", {written:%Y-%m-%d %H:%M}" if written else "")
         ),
     ]
+
+
+def _trained_on(metrics: Mapping[str, Any]) -> str:
+    """Say what a model was trained on; a fine-tuned one counts its labels, not their events."""
+    if "events" in metrics:
+        return f"{metrics['events']:,} events of {metrics['clients']:,} clients"
+    return f"labels of {metrics['clients']:,} clients"
 
 
 def _options(model: TrainedModel) -> list[Fact]:

@@ -24,6 +24,7 @@ import pytest
 import torch
 from small import card_events, tiny_config
 
+import seqmel
 from seqmel.cli import main as command_line
 from seqmel.config import Config
 from seqmel.core.embedding_metrics import embedding_metrics
@@ -676,3 +677,13 @@ def test_a_client_column_without_labels_is_refused(
         capsys.readouterr().err
         == "seqmel: --client has no effect for a report without labels. Leave it out.\n"
     )
+
+
+def test_a_fine_tuned_model_has_a_report(model_folder: Path, tmp_path: Path) -> None:
+    clients = EVENTS["client_id"].unique().to_pylist()
+    labels = pd.DataFrame({"client_id": clients, "kind": [i % 2 for i in range(len(clients))]})
+    tuned = seqmel.load(model_folder).finetune(EVENTS, labels, target="kind", epochs=1)
+    tuned.save(tmp_path / "tuned")
+    write_report(load_model(tmp_path / "tuned"), EVENTS, tmp_path / "report.html", device="cpu")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert f"labels of {tuned.metrics['clients']:,} clients" in page
