@@ -686,9 +686,10 @@ def _once(ids: pd.Index[Any], label: str) -> None:
     again = ids[ids.duplicated()]
     if len(again):
         row = "one row per client" if ids.nlevels == 1 else "one row per client and time"
+        dated = " If they are of different moments, name --time-column." if ids.nlevels == 1 else ""
         raise InputError(
             f"Client {plain_id(again[0])} has {int(ids.isin(again[:1]).sum())} rows in {label}. "
-            f"Expected {row}: drop or join the others."
+            f"Expected {row}: drop or join the others.{dated}"
         )
 
 
