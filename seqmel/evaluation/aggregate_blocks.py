@@ -178,13 +178,11 @@ def item_block(
         Place(f"{part}_{value_name(items, code)}", f" with {item!r} in {column}")
         for code, item in enumerate(items)
     )
-    known = f"[{', '.join(map(literal, items))}]"
     events = (
-        f"(SELECT client_index, n, list_position({known}, item) - 1 AS place FROM (SELECT "
-        f"client_index, n, unnest({items_sql}) AS item FROM aggregate_events) "
-        f"WHERE list_contains({known}, item))"
+        f"(SELECT client_index, n, code FROM (SELECT client_index, n, unnest({items_sql}) AS item "
+        f"FROM aggregate_events) JOIN {_codes_of(items)} AS v(value, code) ON item = v.value)"
     )
-    return Block(tuple(statistics), tuple(places), "place", events)
+    return Block(tuple(statistics), tuple(places), "code", events)
 
 
 def value_name(values: Sequence[str | None], code: int) -> str:
@@ -254,12 +252,16 @@ f"OVER w AS b{i}")
 
 def _coded(i: int, values: Sequence[str | None]) -> str:
     """A join that maps the values of a category to their codes."""
+    codes = _codes_of(values)
+    return f" LEFT JOIN {codes} AS v{i}(value, code) ON c{i} IS NOT DISTINCT FROM v{i}.value"
+
+
+def _codes_of(values: Sequence[str | None]) -> str:
+    """SQL for the table of the values and their codes, which are 0, 1, ..."""
     rows = ", ".join(
         f"({'NULL' if v is None else literal(v)}::VARCHAR, {code})" for code, v in enumerate(values)
     )
-    return (
-        f" LEFT JOIN (VALUES {rows}) AS v{i}(value, code) ON c{i} IS NOT DISTINCT FROM v{i}.value"
-    )
+    return f"(VALUES {rows})"
 
 
 def _flat_sql(source: EventSource, schema: EventSchema) -> str:

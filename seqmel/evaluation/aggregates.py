@@ -223,11 +223,9 @@ def _frequent(
     source: EventSource, schema: EventSchema, column: str, most: int
 ) -> tuple[str | None, ...]:
     text = category_text(source, column)
-    rows = source.rows(
-        f"SELECT {text}, count(*) FROM events WHERE {present_sql(schema, column)} GROUP BY 1 "
-        f"ORDER BY 2 DESC, 1 LIMIT {most}"
+    return _commonest(
+        source, f"SELECT {text} AS value FROM events WHERE {present_sql(schema, column)}", most
     )
-    return tuple(value for value, _ in rows)
 
 
 def _frequent_items(
@@ -237,12 +235,16 @@ def _frequent_items(
     items = kind.items_sql(kind.value_sql(source, column))
     if items is None:
         return ()
+    every = f"SELECT unnest({items}) AS value FROM events WHERE {present_sql(schema, column)}"
+    return _commonest(source, f"FROM ({every}) WHERE value IS NOT NULL", most)
+
+
+def _commonest(source: EventSource, values: str, most: int) -> tuple[Any, ...]:
+    """Return the most frequent of the `value` of an SQL query, by falling frequency."""
     rows = source.rows(
-        f"SELECT item, count(*) FROM (SELECT unnest({items}) AS item FROM events "
-        f"WHERE {present_sql(schema, column)}) WHERE item IS NOT NULL GROUP BY 1 "
-        f"ORDER BY 2 DESC, 1 LIMIT {most}"
+        f"SELECT value, count(*) FROM ({values}) GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {most}"
     )
-    return tuple(item for item, _ in rows)
+    return tuple(value for value, _ in rows)
 
 
 def _register_clients(

@@ -200,13 +200,17 @@ def _components(
     g: Graph, of: Clients, module: CategoryComponents, codes: Mapping[str, str]
 ) -> list[str]:
     """Sum the rows of the values of each column by client: (B, COMPONENTS) each."""
-    count = g.op("Max", g.cast(of.lengths, np.float32), g.const(1.0, np.float32))
-    root = g.unsqueeze(g.op("Sqrt", count), 1)
     found = []
     for name in module.columns:
         rows = g.op("Gather", g.weight(module.table(name)), codes[name])
-        found.append(g.op("Div", of.reduced(rows, COMPONENTS), root))
+        found.append(_sum_by_root(g, of, rows, COMPONENTS))
     return found
+
+
+def _sum_by_root(g: Graph, of: Clients, rows: str, size: int) -> str:
+    """Sum (E, size) rows by client, divided by the root of the number of events: (B, size)."""
+    count = g.op("Max", g.cast(of.lengths, np.float32), g.const(1.0, np.float32))
+    return g.op("Div", of.reduced(rows, size), g.unsqueeze(g.op("Sqrt", count), 1))
 
 
 def _transitions(g: Graph, of: Clients, module: Transitions, codes: Mapping[str, str]) -> str:
@@ -220,6 +224,4 @@ def _transitions(g: Graph, of: Clients, module: Transitions, codes: Mapping[str,
     inner = g.op("Greater", of.place, g.const(0, np.int64))
     cell = g.op("Add", g.op("Mul", g.op("Where", inner, before, kind), slots), kind)
     rows = g.op("Gather", g.weight(module.table), cell)
-    total = of.reduced(rows, module.output_size)
-    count = g.op("Max", g.cast(of.lengths, np.float32), g.const(1.0, np.float32))
-    return g.op("Div", total, g.unsqueeze(g.op("Sqrt", count), 1))
+    return _sum_by_root(g, of, rows, module.output_size)

@@ -17,7 +17,7 @@ from seqmel.data.sequences.batch import NO_TIME, SequenceBatch
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.inference.embed import embed_sequences, finite, token_batches
 from seqmel.nn.encoder import SequenceEncoder
-from seqmel.nn.pooling import Summary
+from seqmel.nn.pooling import Summary, joined
 from seqmel.nn.sources import last_by_source
 
 __all__ = ["BLOCK", "embed_histories"]
@@ -118,9 +118,8 @@ class _Carried:
         for some in token_batches(lengths, self.events_at_a_time):
             old = None if state is None else state.take(some)
             parts.append(self._after(clients[some], begin, lengths[some], old)[0])
-        summaries = [part.summary for part in parts]
-        joined = {name: torch.cat([s[name] for s in summaries]) for name in summaries[0]}
-        return _State(joined, torch.cat([part.source_times for part in parts]))
+        source_times = torch.cat([part.source_times for part in parts])
+        return _State(joined([part.summary for part in parts]), source_times)
 
     def _read(self, rows: Tensor, begin: int, state: _State, vectors: Tensor) -> None:
         """Write the vectors of histories that end in the block after the states."""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.pooling import Summary
-from seqmel.nn.segments import decayed_count, segment_max, segment_sum
+from seqmel.nn.segments import decayed_count, merged_ago, recency, segment_max, segment_sum
 
 __all__ = ["HALF_LIFE", "LEAST", "NUMBERS", "RATE", "MissingNumbers", "lacking"]
 
@@ -69,16 +69,13 @@ class MissingNumbers(nn.Module):
     def read(self, summary: Summary, count: Tensor) -> Tensor:
         """Compute (B, output_size) from summaries of sequences with `count` (B, 1) events."""
         some = count.clamp(min=1)
-        ago = summary["ago"]
-        recency = torch.where(ago < 0, 0.0, 1 / (1 + ago.clamp(min=0)))
-        fractions = summary["number"] / some, summary["decayed"] / decayed_count(some, RATE)
-        return torch.cat([fractions[0], recency, fractions[1]], dim=1)
+        decayed = summary["decayed"] / decayed_count(some, RATE)
+        return torch.cat([summary["number"] / some, recency(summary["ago"]), decayed], dim=1)
 
     def merge(self, earlier: Summary, later: Summary, before: Tensor, new: Tensor) -> Summary:  # noqa: ARG002 as all parts
         """Merge summaries of consecutive parts, the later one of `new` (B, 1) events."""
-        waited = torch.where(earlier["ago"] < 0, -1.0, earlier["ago"] + new)
         return {
             "number": earlier["number"] + later["number"],
-            "ago": torch.where(later["ago"] < 0, waited, later["ago"]),
+            "ago": merged_ago(earlier["ago"], later["ago"], new),
             "decayed": earlier["decayed"] * torch.exp(-new * RATE) + later["decayed"],
         }

@@ -44,7 +44,9 @@ from seqmel.nn.segments import (
     final_rows,
     first_rows,
     last_rows,
+    merged_ago,
     merged_last_rows,
+    recency,
     segment_max,
     segment_sum,
 )
@@ -304,13 +306,11 @@ class RecentByCategory(nn.Module):
         )
         return found | {"sums": sums[:, :, 1:].flatten(1), "values": last}
 
-    def read(self, summary: Summary, count: Tensor) -> Tensor:  # noqa: ARG002 as all parts
+    def read(self, summary: Summary, count: Tensor) -> Tensor:
         """Compute (B, output_size) from summaries of sequences with `count` (B, 1) events."""
-        ago = summary["ago"]
-        since = torch.where(ago < 0, 0.0, 1 / (1 + ago.clamp(min=0)))
-        parts = [since, summary["seen"].log1p()]
+        parts = [recency(summary["ago"]), summary["seen"].log1p()]
         if self.numbers:
-            shape = (len(ago), self.slots, len(self.numbers))
+            shape = (len(count), self.slots, len(self.numbers))
             values = summary["values"].view(shape)
             sums = summary["sums"].view(shape)
             mean = sums / summary["seen"].clamp(min=1).unsqueeze(2)
@@ -319,15 +319,13 @@ class RecentByCategory(nn.Module):
 
     def merge(self, earlier: Summary, later: Summary, before: Tensor, new: Tensor) -> Summary:  # noqa: ARG002 as all parts
         """Merge summaries of consecutive parts with `before` and `new` (B, 1) events."""
-        again = later["ago"] >= 0
-        waited = torch.where(earlier["ago"] < 0, -1.0, earlier["ago"] + new)
         merged = {
-            "ago": torch.where(again, later["ago"], waited),
+            "ago": merged_ago(earlier["ago"], later["ago"], new),
             "seen": earlier["seen"] + later["seen"],
         }
         if not self.numbers:
             return merged
-        seen = again.repeat_interleave(len(self.numbers), dim=1)
+        seen = (later["ago"] >= 0).repeat_interleave(len(self.numbers), dim=1)
         values = torch.where(seen, later["values"], earlier["values"])
         return merged | {"sums": earlier["sums"] + later["sums"], "values": values}
 

@@ -31,6 +31,7 @@ from seqmel.nn.segments import (
     decayed_count,
     final_rows,
     last_rows,
+    merged_ago,
     merged_last_rows,
     segment_max,
     segment_sum,
@@ -154,5 +155,4 @@ class Rhythm(nn.Module):
         }
         if not self.slots:
             return merged
-        waited = torch.where(earlier["ago"] < 0, -1.0, earlier["ago"] + later["span"])
-        return merged | {"ago": torch.where(later["ago"] < 0, waited, later["ago"])}
+        return merged | {"ago": merged_ago(earlier["ago"], later["ago"], later["span"])}

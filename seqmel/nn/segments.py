@@ -20,7 +20,9 @@ __all__ = [
     "final_rows",
     "first_rows",
     "last_rows",
+    "merged_ago",
     "merged_last_rows",
+    "recency",
     "segment_max",
     "segment_sum",
 ]
@@ -75,6 +77,23 @@ def _rows_or_zeros(values: Tensor, rows: Tensor, batch: SequenceBatch) -> Tensor
 def decayed_count(number: Tensor, rate: float) -> Tensor:
     """Return 1 + q + ... + q^(number - 1) with q = e^-rate: the weight of a decayed sum."""
     return torch.expm1(-number * rate) / math.expm1(-rate)
+
+
+def recency(ago: Tensor) -> Tensor:
+    """Return 1 / (1 + events since), 0 for -1, which is never."""
+    return torch.where(ago < 0, 0.0, 1 / (1 + ago.clamp(min=0)))
+
+
+def merged_ago(earlier: Tensor, later: Tensor, passed: Tensor) -> Tensor:
+    """Merge how long ago something was, -1 for never, of consecutive parts.
+
+    Args:
+        earlier: (B, K), at the end of the earlier part.
+        later: (B, K), at the end of the later one.
+        passed: (B, 1), what passed from one end to the other, in the same unit.
+    """
+    waited = torch.where(earlier < 0, -1.0, earlier + passed)
+    return torch.where(later < 0, waited, later)
 
 
 def last_rows(values: Tensor, batch: SequenceBatch, events: int) -> Tensor:

@@ -145,8 +145,10 @@ class Options(BaseModel):
             value = values.get(name)
             parts = value if isinstance(value, (list, tuple)) else (value,)
             truth = next((part for part in parts if isinstance(part, (bool, np.bool_))), None)
+            if truth is None:
+                continue
             types = _types_in(field.annotation)
-            if truth is not None and types & {int, float} and bool not in types:
+            if types & {int, float} and bool not in types:
                 number = "a number" if float in types else "a whole number"
                 raise ValueError(f"{name} is {_as_yaml(bool(truth))}. Expected {number}")
         return values

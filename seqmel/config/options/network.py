@@ -170,13 +170,8 @@ PoolingOptions: TypeAlias = Annotated[
     tuple[PoolingName, ...], Field(min_length=1), BeforeValidator(_listed)
 ]
 """One way or several, side by side."""
-DEFAULT_POOLING: tuple[PoolingName, ...] = (
-    "mean", "std", "max", "log_sum", "category_mean",
-    "last_event", "recent", "code_fractions", "category_recent", "category_components",
-    "transitions", "rhythm", "known_numbers", "missing_numbers", "last_ranks",
-)  # fmt: skip
-LAST_EVENT = "last_event"
-RECENT_POOLINGS = (
+LAST_EVENT: PoolingName = "last_event"
+RECENT_POOLINGS: tuple[PoolingName, ...] = (
     LAST_EVENT, "recent", "code_fractions", "category_recent", "category_components",
     "transitions", "rhythm", "known_numbers", "missing_numbers", "last_ranks",
 )  # fmt: skip
@@ -184,6 +179,9 @@ RECENT_POOLINGS = (
 
 Where embedding_dim is null they are appended to the vector, as the recency features are.
 """
+DEFAULT_POOLING: tuple[PoolingName, ...] = (
+    "mean", "std", "max", "log_sum", "category_mean", *RECENT_POOLINGS,
+)  # fmt: skip
 BY_CATEGORY = frozenset({"category_mean", "category_recent", "transitions", "rhythm"})
 """Poolings that the options of `category_mean` apply to."""
 POOLINGS = {
