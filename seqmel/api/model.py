@@ -8,7 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -708,7 +708,8 @@ class Model(TrainedModel):
 
         Returns:
             One row per pair: the client, `rank`, `similar` and `cosine`; see `seqmel.similar`,
-            which takes vectors that are there already.
+            which takes vectors that are there already. A model with `curvature`, with
+            `embedding_dim` and without a projection head finds clients by hyperbolic `distance`.
 
         Raises:
             SeqmelError: see `seqmel.similar` and `embed`.
@@ -722,9 +723,10 @@ class Model(TrainedModel):
         """
         from seqmel.inference.similar import similar
 
-        return similar(
-            self.embed(events, device=device, progress=progress), clients, k=k, exclude=exclude
-        )
+        vectors = self.embed(events, device=device, progress=progress)
+        ball = self.config.ball if self.config.embedding_dim is not None else None
+        hyperbolic = {} if ball is None else asdict(ball)
+        return similar(vectors, clients, k=k, exclude=exclude, **hyperbolic)
 
     def scorer(self) -> Scorer:
         """Return a scorer of single clients for a running service.

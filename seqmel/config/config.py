@@ -38,6 +38,9 @@ from seqmel.core.errors import ConfigError
 from seqmel.core.renames import warn_renamed
 from seqmel.data.schema import SchemaOptions
 
+if TYPE_CHECKING:
+    from seqmel.core.poincare_ball import PoincareBall
+
 __all__ = ["LABELLED", "Config", "as_config"]
 
 _SIDE_BY_SIDE = (
@@ -167,7 +170,22 @@ class Config(Options):
                 f"the loss {loss.name} takes {loss.takes}, the miner {miner.name} gives "
                 f"{miner.gives}; expected one of: {fitting}"
             )
+        self._ball_fits()
         return self
+
+    def _ball_fits(self) -> None:
+        """Raise if the loss or the miner cannot compare points of a Poincare ball."""
+        if not any(isinstance(part, CoLESOptions) and part.curvature for part in self.objective):
+            return
+        for section, part in (("loss", self.loss), ("miner", self.miner)):
+            if part is not None and not part.hyperbolic:
+                fitting = ", ".join(
+                    method_name(o) for o in options_of(Config, section) if o.hyperbolic
+                )
+                raise ValueError(
+                    f"the {section} {part.name} cannot use hyperbolic distances; expected one of: "
+                    f"{fitting}; or leave curvature out"
+                )
 
     def _objectives_fit(self, parts: Iterable[str]) -> None:
         """Raise if the encoder cannot train a part of the objective."""
@@ -265,6 +283,16 @@ class Config(Options):
     def compares(self) -> bool:
         """Whether a part of the objective uses `loss` and `miner`."""
         return any(isinstance(part, CoLESOptions) for part in self.objective)
+
+    @property
+    def ball(self) -> PoincareBall | None:
+        """The ball that embeddings are tangent vectors of: with curvature and without a head."""
+        for part in self.objective:
+            if isinstance(part, CoLESOptions) and part.curvature and part.head_size is None:
+                from seqmel.core.poincare_ball import PoincareBall  # torch, slow to import
+
+                return PoincareBall(part.curvature, part.clip_radius)
+        return None
 
     @property
     def labelled(self) -> dict[str, LabelledOptions]:

@@ -8,7 +8,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["collapsed", "effective_rank", "embedding_metrics", "unit_vectors"]
+from seqmel.core.poincare_ball import PoincareBall
+
+__all__ = [
+    "collapsed",
+    "compared_points",
+    "distances_between",
+    "effective_rank",
+    "embedding_metrics",
+    "unit_vectors",
+]
 
 _RESIDUE = 1e-6  # relative length below which a centred vector is only rounding of float32
 _COLLAPSED = 3.0  # directions
@@ -23,14 +32,17 @@ def collapsed(row: Mapping[str, float]) -> bool:
     )
 
 
-def embedding_metrics(embeddings: Tensor, clients: Tensor) -> dict[str, float]:
+def embedding_metrics(
+    embeddings: Tensor, clients: Tensor, *, ball: PoincareBall | None = None
+) -> dict[str, float]:
     """Compute metrics of the embeddings of several views per client.
 
-    Distances and neighbours are those of `unit_vectors`.
+    Distances and neighbours are those of `unit_vectors`, or those of a ball.
 
     Args:
         embeddings: (N, D) float32.
         clients: (N,) the client of each view.
+        ball: the ball that the embeddings are tangent vectors of.
 
     Returns:
         recall_at_1, recall_at_10: fraction of views with a view of the same client among the 1 or
@@ -40,12 +52,12 @@ def embedding_metrics(embeddings: Tensor, clients: Tensor) -> dict[str, float]:
         clients;
         effective_rank: see `effective_rank`.
     """
-    unit = unit_vectors(embeddings)
-    apart = torch.cdist(unit, unit)
+    points = compared_points(embeddings, ball)
+    apart = distances_between(points, points, ball)
     same = clients.unsqueeze(0) == clients.unsqueeze(1)
-    itself = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
+    itself = torch.eye(len(apart), dtype=torch.bool, device=apart.device)
     nearest = (
-        apart.masked_fill(itself, torch.inf).topk(min(10, len(unit) - 1), largest=False).indices
+        apart.masked_fill(itself, torch.inf).topk(min(10, len(apart) - 1), largest=False).indices
     )
     hits = same.gather(1, nearest)
     return {
@@ -55,6 +67,18 @@ def embedding_metrics(embeddings: Tensor, clients: Tensor) -> dict[str, float]:
         "negative_distance": float(apart[~same].mean()),
         "effective_rank": effective_rank(embeddings),
     }
+
+
+def compared_points(embeddings: Tensor, ball: PoincareBall | None) -> Tensor:
+    """Return (N, D) points for `distances_between`: `unit_vectors`, or points of a ball."""
+    return unit_vectors(embeddings) if ball is None else ball.points(embeddings)
+
+
+def distances_between(points: Tensor, others: Tensor, ball: PoincareBall | None) -> Tensor:
+    """Return (N, M) distances of `compared_points`."""
+    if ball is None:
+        return torch.cdist(points, others)
+    return ball.cross_distances(points, others)
 
 
 def unit_vectors(embeddings: Tensor) -> Tensor:

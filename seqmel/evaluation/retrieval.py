@@ -20,6 +20,7 @@ from torch import Tensor
 from seqmel.core.device import resolve_device, tune_malloc, with_own_defaults
 from seqmel.core.embedding_metrics import unit_vectors
 from seqmel.core.errors import ConfigError, InputError, plain
+from seqmel.core.poincare_ball import PoincareBall
 from seqmel.core.progress import Reporting, as_progress
 from seqmel.core.random_streams import Stream, generator
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
@@ -115,7 +116,8 @@ def evaluate_retrieval(
 ) -> Retrieval:
     """Embed two disjoint parts of each client, and retrieve one part by the other.
 
-    The similarity is the cosine of the centred vectors.
+    The similarity is the cosine of the centred vectors. For a model with `curvature` and without a
+    projection head it is minus the hyperbolic cosine of the hyperbolic distance.
 
     Args:
         model: a model folder or a `Model`.
@@ -193,13 +195,19 @@ def evaluate_retrieval(
             f"({counts['known']:,} trained on, {counts['short']:,} with fewer than {min_events} "
             "events). Retrieval needs four or more; see --min-events."
         )
-    query, gallery = drawn.unit_parts()
+    queries, galleries = drawn.comparable(model.config.ball)
+    query, gallery = queries[0], galleries[1]
     who = np.arange(len(query))
     each = [k for k in at if k <= len(who)]
     if parts == "views":
-        both = np.concatenate([query, gallery])
         owners = np.concatenate([who, who])
-        ranks = relevant_ranks(both, both, owners, owners, without_itself=True)
+        ranks = relevant_ranks(
+            np.concatenate(queries),
+            np.concatenate(galleries),
+            owners,
+            owners,
+            without_itself=True,
+        )
         figures = retrieval_figures(ranks, each, seed=seed, queries=2)
     else:
         figures = retrieval_figures(relevant_ranks(query, gallery, who, who), each, seed=seed)
@@ -305,9 +313,17 @@ class _Drawn:
         keep = keys.argsort()[: self.most].sort().values
         self.keys, self.parts = keys[keep], tuple(part[keep] for part in joined)
 
-    def unit_parts(self) -> list[npt.NDArray[np.float32]]:
-        """The parts as unit vectors, after centring on the mean of all vectors."""
-        return [part.numpy() for part in unit_vectors(torch.cat(self.parts)).chunk(len(self.parts))]
+    def comparable(
+        self, ball: PoincareBall | None
+    ) -> tuple[list[npt.NDArray[np.float32]], list[npt.NDArray[np.float32]]]:
+        """The parts as queries and as a gallery, so that inner products are similarities.
+
+        They are unit vectors, after centring on the mean of all vectors, or points of a ball.
+        """
+        vectors = torch.cat(self.parts)
+        sides = (unit_vectors(vectors),) * 2 if ball is None else ball.as_products(vectors)
+        queries, galleries = ([part.numpy() for part in s.chunk(len(self.parts))] for s in sides)
+        return queries, galleries
 
 
 def _check(clients: int, parts: str, min_events: int, at: Sequence[int], seed: int) -> None:

@@ -1,7 +1,8 @@
-"""Find the clients most similar to given ones, by cosine similarity: exactly, or in an index."""
+"""Find the clients most similar to given ones: exactly, or in an index."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pandas as pd
 from seqmel.core.errors import ConfigError, InputError, shown
 from seqmel.data.sources.client_ids import listed_ids
 from seqmel.data.tables.labels import Table, read_embeddings
-from seqmel.inference.exact_search import Floats, nearest, unit_rows
+from seqmel.inference.exact_search import Floats, cosines, nearest, unit_rows
 from seqmel.inference.neighbour_index import NeighbourIndex, fingerprint
 
 __all__ = ["similar"]
@@ -28,8 +29,12 @@ def similar(
     exclude: Any = (),
     client: str | None = None,
     index: str | Path | None = None,
+    curvature: float | None = None,
+    clip_radius: float | None = 2.3,
 ) -> pd.DataFrame:
     """Find the k nearest clients of each given client, by the cosine of their vectors.
+
+    With `curvature` they are found by hyperbolic distance.
 
     The search is exact without an index: every pair is compared, block by block, so memory does not
     grow with the number of pairs. Of equally similar clients the earlier row comes first.
@@ -42,14 +47,17 @@ def similar(
         client: the client column of `embeddings`; None recognises it.
         index: a folder that `write_index` wrote of these embeddings, in which to search. It is
             faster among many clients, and finds nearly all of the nearest: see its recall.
+        curvature: of a model that was trained with this `curvature`, with `embedding_dim` and
+            without a projection head: its vectors are tangent vectors of a Poincare ball.
+        clip_radius: the `clip_radius` of that model.
 
     Returns:
         A DataFrame with one row per pair: the client under its own name, `rank` from 1 on,
-        `similar` (the id found) and `cosine` in [-1, 1]; fewer than k rows per client if there are
-        fewer candidates. A vector of zeros has the cosine 0 with all.
+        `similar` (the id found) and `cosine` in [-1, 1], or `distance` with curvature; fewer than k
+        rows per client if there are fewer candidates. A vector of zeros has the cosine 0 with all.
 
     Raises:
-        ConfigError: k is below 1.
+        ConfigError: k is below 1, or a curvature is not positive or beside an index.
         InputError: a client has no vector, the embeddings cannot be read, or the index is of
             others.
 
@@ -62,8 +70,10 @@ def similar(
     """
     if k < 1:
         raise ConfigError(f"k is {k}. Expected a whole number of at least 1.")
+    alike = cosines if curvature is None else _by_distance(curvature, clip_radius, index)
     frame = read_embeddings(embeddings, client=client)
-    unit = unit_rows(frame.to_numpy(np.float32))
+    vectors = frame.to_numpy(np.float32)
+    unit = unit_rows(vectors) if curvature is None else vectors
     ids = frame.index
     rows = np.arange(len(ids)) if clients is None else _rows(ids, clients, "clients")
     allowed = np.ones(len(ids), np.bool_)
@@ -71,24 +81,51 @@ def similar(
     candidates = np.flatnonzero(allowed)
     indexed = None if index is None else _index_of(index, ids, unit)
     parts = [
-        nearest(unit, part, candidates, k)
+        nearest(unit, part, candidates, k, similarities=alike)
         if indexed is None
         else _search(indexed, unit, part, allowed, k)
         for part in (rows[begin : begin + _QUERIES] for begin in range(0, len(rows), _QUERIES))
     ]
     found = np.concatenate([places for places, _ in parts]) if parts else np.zeros((0, k), int)
-    cosine = np.concatenate([values for _, values in parts]) if parts else np.zeros((0, k))
-    some = np.isfinite(cosine)
+    values = np.concatenate([values for _, values in parts]) if parts else np.zeros((0, k))
+    some = np.isfinite(values)
     query, rank = np.nonzero(some)
     pairs: pd.DataFrame = pd.DataFrame(
         {
             ids.name if ids.name is not None else "client": ids[rows[query]],
             "rank": rank + 1,
             "similar": ids[found[some]],
-            "cosine": cosine[some],
+            "cosine": values[some],
         }
     )
+    if curvature is not None:
+        pairs["distance"] = -pairs.pop("cosine")
     return pairs
+
+
+def _by_distance(
+    curvature: float, clip_radius: float | None, index: str | Path | None
+) -> Callable[[Floats, Floats], Floats]:
+    """Return a function of minus the hyperbolic distances of tangent vectors."""
+    for name, value in (("curvature", curvature), ("clip_radius", clip_radius)):
+        if value is not None and not 0 < value < np.inf:
+            raise ConfigError(f"{name} is {value}. Expected a number above 0.")
+    if index is not None:
+        raise ConfigError("An index finds clients by cosine. Leave out index, or curvature.")
+    import torch  # slow to import, and cosines do not need it
+
+    from seqmel.core.poincare_ball import PoincareBall
+
+    ball = PoincareBall(curvature, clip_radius)
+
+    def alike(queries: Floats, others: Floats) -> Floats:
+        points, more = (
+            ball.points(torch.tensor(v, dtype=torch.float64)) for v in (queries, others)
+        )
+        found: Floats = -ball.cross_distances(points, more).float().numpy()
+        return found
+
+    return alike
 
 
 def _rows(

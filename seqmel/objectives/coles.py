@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from seqmel.config import Config
 from seqmel.config.options.losses import PMLOptions
 from seqmel.core.distributed import all_gather_with_grad
+from seqmel.core.poincare_ball import PoincareBall
 from seqmel.objectives.encoded import Encoded
 from seqmel.objectives.losses import LOSSES, MetricLoss
 from seqmel.objectives.losses.pml import PMLLoss
@@ -25,18 +26,30 @@ class CoLES(nn.Module):
 
     The loss pulls views of one client together and pushes views of different clients apart. It is
     computed behind a projection head, on unit vectors if it compares directions (as in SimCLR,
-    arXiv 2002.05709, section 4.2). The head is dropped after training, and the vector in front of
-    it is the embedding. CoLES as published has no head. In distributed training the vectors of all
-    ranks are compared.
+    arXiv 2002.05709, section 4.2), or in a Poincare ball (Ermolov et al.: Hyperbolic vision
+    transformers, CVPR 2022, arXiv 2203.10833). The head is dropped after training,
+    and the vector in front of it is the embedding. CoLES as published has no head. In distributed
+    training the vectors of all ranks are compared.
 
     Args:
         config: Names loss and miner.
         embedding_size: Width of the encoder's vectors.
         head_size: Width of the projection head. None has no head, as published.
+        curvature: Curvature of the ball; None compares unit vectors.
+        clip_radius: Longer tangent vectors are shortened to this length, see `PoincareBall`.
     """
 
-    def __init__(self, config: Config, *, embedding_size: int, head_size: int | None = 128) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        embedding_size: int,
+        head_size: int | None = 128,
+        curvature: float | None = None,
+        clip_radius: float | None = 2.3,
+    ) -> None:
         super().__init__()
+        self.ball = None if curvature is None else PoincareBall(curvature, clip_radius)
         width = head_size or embedding_size
         inner = nn.Linear(embedding_size, 2 * width)
         self.head = (
@@ -45,6 +58,7 @@ class CoLES(nn.Module):
             else nn.Identity()
         )
         self.loss = make_loss(config)
+        self.loss.ball = self.ball
         self.miner: Miner | None = None
         self.memory: MemoryBank | None = None
         if config.miner is not None:
@@ -54,6 +68,7 @@ class CoLES(nn.Module):
             self.miner = MINERS[config.miner.name](
                 views=views, **_arguments(config.miner, without=("memory",))
             )
+            self.miner.ball = self.ball
             self.memory = MemoryBank(size=remembered, width=width) if remembered else None
 
     def seed(self, number: int, device: torch.device | str) -> None:
@@ -71,9 +86,14 @@ class CoLES(nn.Module):
         projected = all_gather_with_grad(self.head(encoded.vectors))
         clients = all_gather_with_grad(encoded.batch.clients)
         with torch.autocast(projected.device.type, enabled=False):
-            vectors = F.normalize(projected.float(), dim=1) if self.loss.unit else projected.float()
             self.loss.set_progress(encoded.progress)
-            return self._compared(vectors, clients)
+            return self._compared(self._placed(projected.float()), clients)
+
+    def _placed(self, vectors: Tensor) -> Tensor:
+        """Return (N, D) projected vectors where the loss compares them."""
+        if self.ball is not None:
+            return self.ball.points(vectors)
+        return F.normalize(vectors, dim=1) if self.loss.unit else vectors
 
     def _compared(self, vectors: Tensor, clients: Tensor) -> Tensor:
         """Compute the loss of the vectors, or of those that the miner chooses with the memory."""

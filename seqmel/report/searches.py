@@ -13,7 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from seqmel.core.embedding_metrics import embedding_metrics
+from seqmel.core.embedding_metrics import (
+    compared_points,
+    distances_between,
+    embedding_metrics,
+)
+from seqmel.core.poincare_ball import PoincareBall
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.views import RandomSlices
 from seqmel.data.vocabulary import FIRST, Vocabulary
@@ -78,8 +83,9 @@ def explore(
     if len(slices.clients) < 4:
         return None
     measured = slices if held_out is None else _slices(model, held_out, device)
-    metrics = embedding_metrics(measured.vectors, measured.clients)
-    found = _searches(slices, begins)
+    ball = model.config.ball
+    metrics = embedding_metrics(measured.vectors, measured.clients, ball=ball)
+    found = _searches(slices, begins, ball)
     ranks = [search.rank for search in found]
     facts = [
         Fact("recall@1", f"{metrics['recall_at_1']:.3f}"),
@@ -121,13 +127,13 @@ def _slices(model: TrainedModel, sequences: EncodedSequences, device: torch.devi
     return _Slices(torch.cat(vectors), torch.cat(owners), torch.cat(first), torch.cat(last))
 
 
-def _searches(slices: _Slices, begins: int) -> list[Search]:
-    unit = F.normalize(slices.vectors - slices.vectors.mean(0), dim=1)
-    partner = torch.arange(len(unit)).view(-1, 2).flip(1).reshape(-1)
+def _searches(slices: _Slices, begins: int, ball: PoincareBall | None) -> list[Search]:
+    points = compared_points(slices.vectors, ball)
+    partner = torch.arange(len(points)).view(-1, 2).flip(1).reshape(-1)
     spans = ((torch.stack([slices.first, slices.last], 1) - begins) // _MINUTE_US).tolist()
     found = []
-    for part in torch.arange(len(unit)).split(512):
-        apart = torch.cdist(unit[part], unit)
+    for part in torch.arange(len(points)).split(512):
+        apart = distances_between(points[part], points, ball)
         rows = torch.arange(len(part))
         own = apart[rows, partner[part]]
         apart[rows, part] = torch.inf

@@ -142,7 +142,7 @@ class TrainingModule(lightning.LightningModule):
         vectors, clients = (torch.cat(parts) for parts in zip(*self._vectors, strict=True))
         self._vectors.clear()
         metrics = {"clients_held_out": float(len(clients.unique()))} | embedding_metrics(
-            vectors, clients
+            vectors, clients, ball=self.config.ball
         )
         # All ranks must decide by the same metrics.
         self._metrics = self.trainer.strategy.broadcast(metrics)

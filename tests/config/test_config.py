@@ -117,6 +117,21 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"loss": "vicreg", "miner": "semi_hard"},
         "the loss vicreg takes no miner, found semi_hard; set miner to null",
     ),
+    (
+        {"objective": {"curvature": 0.1}, "loss": "circle"},
+        (
+            "the loss circle cannot use hyperbolic distances; expected one of: contrastive, "
+            "infonce, lifted_structure, margin, quadruplet, supcon, triplet; or leave curvature out"
+        ),
+    ),
+    (
+        {"objective": {"curvature": 0.1}, "loss": "margin"},
+        "the miner distance_weighted cannot use hyperbolic distances; expected one of: all_neg",
+    ),
+    (
+        {"objective": {"clip_radius": 1.0}},
+        r"clip_radius 1\.0 has no effect without curvature; set curvature, or leave clip_radius",
+    ),
     ({"loss": "tripplet"}, r"loss cannot be 'tripplet'.*Did you mean 'triplet'"),
     (
         {"loss": {"name": "triplet", "margn": 1}},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -136,14 +137,19 @@ def test_a_stream_in_chunks_gives_what_one_chunk_gives(
     assert found[0].figures["map"].mean == pytest.approx(found[1].figures["map"].mean, abs=1e-6)
 
 
-def test_training_report_and_retrieval_name_one_recall(tmp_path: Path) -> None:
+@pytest.mark.parametrize("objective", [{}, {"head_size": None, "curvature": 2.0}], ids=str)
+def test_training_report_and_retrieval_name_one_recall(
+    objective: dict[str, Any], tmp_path: Path
+) -> None:
     """Of the clients held out, by the weights of the epoch that was kept."""
     events = card_events(120, seed=3)
     trained = load_model(
         train(
             events,
             tmp_path / "model",
-            config=tiny_config(schema={"numeric_by": {"reading": "mcc"}}),
+            config=tiny_config(
+                schema={"numeric_by": {"reading": "mcc"}}, objective={"name": "coles"} | objective
+            ),
         )
     )
     (epoch,) = trained.metrics["history"]

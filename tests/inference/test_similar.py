@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from in_process import InProcess
 
 import seqmel
 from seqmel.core.errors import ConfigError, InputError
+from seqmel.core.poincare_ball import PoincareBall
 from seqmel.inference import exact_search
 from seqmel.inference import similar as home
 
@@ -81,6 +83,20 @@ def test_an_id_is_found_as_number_and_as_text(ids: list[Any]) -> None:
         assert found[["id", "similar"]].to_numpy().tolist() == [[ids[0], ids[1]]]
 
 
+def test_with_a_curvature_clients_are_found_by_hyperbolic_distance() -> None:
+    frame, ball = vectors(), PoincareBall(0.5, 1.0)
+    points = ball.points(torch.tensor(frame.to_numpy()))
+    found = seqmel.similar(frame, k=3, curvature=0.5, clip_radius=1.0)
+    assert list(found) == ["client_id", "rank", "similar", "distance"]
+    for client, part in found.groupby("client_id", sort=False):
+        row = frame.index.get_loc(client)
+        apart = ball.distances(points, points[row])
+        apart[row] = torch.inf
+        np.testing.assert_allclose(part["distance"], apart.sort().values[:3], atol=1e-5)
+    with pytest.raises(ConfigError, match=r"curvature is -1\. Expected a number above 0"):
+        seqmel.similar(frame, curvature=-1)
+
+
 def test_bad_input_is_refused_in_a_line() -> None:
     with pytest.raises(InputError, match=r"No vector of 'nobody' .*40 clients, such as 'c000'"):
         seqmel.similar(vectors(), ["c001", "nobody"])
@@ -96,6 +112,9 @@ def test_the_command_prints_or_writes_the_pairs(tmp_path: Path, in_process: InPr
     done = in_process.seqmel(*words, "--client", "c007")
     assert done.returncode == 0, done.stderr
     assert [line.split()[2] for line in done.stdout.splitlines()[1:]] == ["c003", "c004", "c005"]
+    done = in_process.seqmel(*words, "--client", "c007", "--curvature", 0.1)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[3] == "distance"
     done = in_process.seqmel(*words, "-o", tmp_path / "pairs.parquet")
     assert done.returncode == 0, done.stderr
     assert len(pd.read_parquet(tmp_path / "pairs.parquet")) == 40 * 3

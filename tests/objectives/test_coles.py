@@ -127,7 +127,7 @@ def test_the_options_of_the_config_are_the_arguments_of_the_classes_with_the_sam
         assert state == {
             n: str(v) for n, v in vars(other).items() if n not in ("_parameters", "_buffers")
         }, name
-        for said in ("takes", "gives"):
+        for said in ("takes", "gives", "hyperbolic"):
             assert getattr(options, said, None) == getattr(classes[name], said, None)
 
 
@@ -175,3 +175,25 @@ def test_without_a_head_the_loss_compares_the_vectors_themselves() -> None:
     encoded = Encoded(encoder, batch)
     vectors = torch.nn.functional.normalize(encoded.vectors.float(), dim=1)
     assert torch.equal(part(encoded), InfoNCELoss()(vectors, batch.clients))
+
+
+@pytest.mark.parametrize("options", [{"loss": "infonce"}, {"loss": "triplet"}], ids=str)
+def test_with_a_curvature_points_of_the_ball_are_compared_also_under_bfloat16(
+    options: dict[str, Any],
+) -> None:
+    torch.manual_seed(0)
+    config = tiny_config(**options)
+    encoder = SequenceEncoder(config, vocabulary_of()).eval()
+    part = CoLES(config, embedding_size=encoder.vector_size, head_size=None, curvature=0.5)
+    batch = ViewBatch.of(batch_of([5, 9, 2, 7, 4, 6]), torch.tensor([3, 3, 8, 8, 1, 1]))
+    loss = part(Encoded(encoder, batch))
+    loss.backward()
+    assert all(w.grad is None or w.grad.isfinite().all() for w in encoder.parameters())
+    seen: list[torch.Tensor] = []
+    part.loss.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = part(Encoded(encoder, batch))
+        assert part.ball is not None
+        torch.testing.assert_close(seen[0], part.ball.points(encoder.encode(batch.sequences)))
+    assert seen[0].dtype == torch.float32
+    torch.testing.assert_close(rough, loss, atol=0.05, rtol=0.1)

@@ -27,6 +27,13 @@ def similar(
         Path | None,
         typer.Option(help="A folder of seqmel index to search in; the search is exact otherwise."),
     ] = None,
+    curvature: Annotated[
+        float | None,
+        typer.Option(help="Find by hyperbolic distance; the curvature of the model."),
+    ] = None,
+    clip_radius: Annotated[
+        float, typer.Option(help="With --curvature: the clip_radius of the model.")
+    ] = 2.3,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="A Parquet file for the pairs; printed otherwise."),
@@ -44,9 +51,17 @@ def similar(
     if output is not None:
         check_output(output, overwrite=overwrite, folder=False, reads=(embeddings, exclude))
     left_out = read_ids(exclude) if exclude is not None else ()
-    found = find_similar(embeddings, ids or None, k=k, exclude=left_out, index=index)
+    found = find_similar(
+        embeddings,
+        ids or None,
+        k=k,
+        exclude=left_out,
+        index=index,
+        curvature=curvature,
+        clip_radius=clip_radius,
+    )
     if output is None:
-        typer.echo(found.to_string(index=False, formatters={"cosine": "{:.4f}".format}))
+        typer.echo(found.to_string(index=False, formatters={found.columns[-1]: "{:.4f}".format}))
         return
     with atomic_write(output) as partial:
         found.to_parquet(partial, index=False)

@@ -28,6 +28,7 @@ __all__ = [
     "Patience",
     "Positive",
     "Share",
+    "With",
     "all_of",
     "also_named",
     "is_lenient",
@@ -101,12 +102,29 @@ class Only:
                 )
 
 
+@dataclass(frozen=True)
+class With:
+    """In the type of an option: it has an effect only if another option is not null."""
+
+    other: str
+
+    def check(self, options: Options, name: str) -> None:
+        """Raise a `ValueError` if the option is set and has no effect."""
+        value = getattr(options, name)
+        if value != type(options).model_fields[name].default and not getattr(options, self.other):
+            raise ValueError(
+                f"{name} {_as_yaml(value)} has no effect without {self.other}; "
+                f"set {self.other}, or leave {name} out"
+            )
+
+
 def _as_yaml(value: Any) -> str:
     return json.dumps(value).strip('"')
 
 
 FACTS = (
-    "takes", "gives", "default_miner", "causal", "one_per_length", "how", "when", "source",
+    "takes", "gives", "default_miner", "causal", "one_per_length", "hyperbolic",
+    "how", "when", "source",
 )  # fmt: skip
 """What the options of a method say of it, as class attributes, and its class as well."""
 
@@ -155,7 +173,7 @@ class Options(BaseModel):
 
     @model_validator(mode="after")
     def _follows_rules(self, info: ValidationInfo) -> Any:
-        needed = MultipleOf if is_lenient(info) else MultipleOf | NotAbove | Only
+        needed = MultipleOf if is_lenient(info) else MultipleOf | NotAbove | Only | With
         for name, field in type(self).model_fields.items():
             for rule in field.metadata:
                 if isinstance(rule, needed):

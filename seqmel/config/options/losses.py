@@ -46,6 +46,8 @@ class LossBase(Options):
     takes: ClassVar[Literal["pairs", "triplets", "batch"]] = "batch"
     """What the loss takes: the miner has to give it; a whole-batch loss has no miner."""
     default_miner: ClassVar[str | None] = None
+    hyperbolic: ClassVar[bool] = False
+    """Whether the loss can compare points of a Poincare ball."""
 
 
 Plain: TypeAlias = bool | int | float | str | None

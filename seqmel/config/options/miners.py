@@ -20,6 +20,8 @@ class MinerBase(Options):
 
     gives: ClassVar[Literal["pairs", "triplets"]] = "pairs"
     """What the miner gives to the loss, which has to take it."""
+    hyperbolic: ClassVar[bool] = True
+    """Whether the miner can compare points of a Poincare ball."""
     given: ClassVar[tuple[str, ...]] = ("views", "chunk_rows")
     memory: Natural = 0
     """Number of embeddings of earlier batches to compare with as well (cross-batch memory)."""

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from seqmel.config.options.base import Above, Options, Positive, Share, all_of, also_named, named_or
+from seqmel.config.options.base import (
+    Above,
+    Options,
+    Positive,
+    Share,
+    With,
+    all_of,
+    also_named,
+    named_or,
+)
 
 __all__ = [
     "OTHER_OBJECTIVE_NAMES",
@@ -69,6 +78,12 @@ class CoLESOptions(ObjectiveBase):
     head_size: Positive | None = 128
     """Width of the projection head, used in training only; null compares the embeddings
     themselves."""
+    curvature: Above | None = None
+    """Compare points of a Poincare ball of this curvature, such as 0.1, by hyperbolic distance;
+    null compares unit vectors."""
+    clip_radius: Annotated[Above | None, With("curvature")] = 2.3
+    """With curvature: longer vectors are shortened to this length, which keeps them off the border;
+    null shortens none."""
 
 
 class EventPredictionOptions(ObjectiveBase):

@@ -19,6 +19,8 @@ from typing import ClassVar, Concatenate, Literal, ParamSpec, TypeVar
 import torch
 from torch import Tensor, nn
 
+from seqmel.core.poincare_ball import PoincareBall
+
 __all__ = ["GrowingMargin", "MetricLoss", "Takes", "precisely"]
 
 Takes = Literal["pairs", "triplets", "batch"]
@@ -39,6 +41,9 @@ class MetricLoss(nn.Module):
         when: for which data, or for what, to choose it, for its page.
         source: where the loss was published, for the same table.
         unit: whether the embeddings must be unit vectors.
+        hyperbolic: whether the loss is defined by distances alone, so that the embeddings may be
+            points of a ball.
+        ball: the ball that the embeddings are points of; None for Euclidean vectors.
         statistics: scalars without gradient about the last batch. With mining, by a miner or by the
             loss, the loss alone says little about progress. `active` is the fraction of the
             negatives or triplets with non-zero loss. `mined_positive_distance` and
@@ -51,6 +56,8 @@ class MetricLoss(nn.Module):
     when: ClassVar[str] = ""
     source: ClassVar[str] = ""
     unit: ClassVar[bool] = True
+    hyperbolic: ClassVar[bool] = False
+    ball: PoincareBall | None = None
 
     def __init__(self) -> None:
         super().__init__()

@@ -70,6 +70,7 @@ class ContrastiveLoss(GrowingMargin):
         "to reproduce CoLES as published, or with few clients per batch: its cost is counted "
         "in pairs, and a miner picks those that teach something"
     )
+    hyperbolic: ClassVar[bool] = True
     takes: ClassVar[Takes] = "pairs"
 
     def __init__(
@@ -102,7 +103,7 @@ class ContrastiveLoss(GrowingMargin):
             torch.cat(places) for places in zip(positives[:2], negatives[:2], strict=True)
         )
         # One product for both kinds of pairs.
-        apart = distances(embeddings, first, second)
+        apart = distances(embeddings, first, second, ball=self.ball)
         of_one = len(positives.first)
         pull = apart[:of_one] - self.positive_margin
         push = self.margin - apart[of_one:]

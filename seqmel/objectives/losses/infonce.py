@@ -10,7 +10,12 @@ from torch import Tensor
 from seqmel.config.options.base import Above
 from seqmel.objectives.losses.base import MetricLoss, precisely
 from seqmel.objectives.losses.blocks import mean_over_rows
-from seqmel.objectives.losses.pairs import masked_logsumexp, masked_sum, same_client
+from seqmel.objectives.losses.pairs import (
+    masked_logsumexp,
+    masked_sum,
+    same_client,
+    similarities_of_rows,
+)
 
 __all__ = ["InfoNCELoss"]
 
@@ -56,6 +61,8 @@ class InfoNCELoss(MetricLoss):
         "negative; lower the temperature to look at the nearest ones"
     )
 
+    hyperbolic: ClassVar[bool] = True
+
     def __init__(self, *, temperature: Above = 0.1) -> None:
         super().__init__()
         self.temperature = temperature
@@ -73,7 +80,7 @@ class InfoNCELoss(MetricLoss):
         """
 
         def part(x: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
-            similarity = x[rows] @ x.t() / self.temperature
+            similarity = similarities_of_rows(x, rows, ball=self.ball) / self.temperature
             positive, negative = same_client(clients, rows)
             others = masked_logsumexp(similarity, negative).unsqueeze(1)
             return masked_sum(torch.logaddexp(similarity, others) - similarity, positive)

@@ -63,6 +63,8 @@ class LiftedStructureLoss(GrowingMargin):
         "views at once"
     )
 
+    hyperbolic: ClassVar[bool] = True
+
     def __init__(self, *, margin: Margin = 1.0, margin_start: MarginStart = None) -> None:
         super().__init__(margin=margin, margin_start=margin_start)
 
@@ -81,13 +83,17 @@ class LiftedStructureLoss(GrowingMargin):
 
         def nearness(x: Tensor, rows: slice) -> tuple[Tensor]:
             _, negative = same_client(clients, rows)
-            return (masked_logsumexp(self.margin - root(distances_of_rows(x, rows)), negative),)
+            return (
+                masked_logsumexp(
+                    self.margin - root(distances_of_rows(x, rows, ball=self.ball)), negative
+                ),
+            )
 
         near = torch.cat([found for (found,) in over_rows(nearness, embeddings, len(clients))])
 
         def part(x: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
             positive, _ = same_client(clients, rows)
-            apart = root(distances_of_rows(x, rows))
+            apart = root(distances_of_rows(x, rows, ball=self.ball))
             costs = (apart + torch.logaddexp(near[rows].unsqueeze(1), near)).clamp(
                 min=0
             ).square() / 2

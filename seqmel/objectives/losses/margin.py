@@ -63,6 +63,7 @@ class MarginLoss(GrowingMargin):
         "clients differ in how much they vary, so that one fixed distance between near and "
         "far does not fit"
     )
+    hyperbolic: ClassVar[bool] = True
     takes: ClassVar[Takes] = "pairs"
 
     def __init__(
@@ -90,8 +91,8 @@ class MarginLoss(GrowingMargin):
         Returns:
             A scalar. It is zero with zero gradient if there are no pairs.
         """
-        pull = distances(embeddings, positives.first, positives.second)
-        push = distances(embeddings, negatives.first, negatives.second)
+        pull = distances(embeddings, positives.first, positives.second, ball=self.ball)
+        push = distances(embeddings, negatives.first, negatives.second, ball=self.ball)
         near = pull - self.beta + self.margin
         far = self.beta - push + self.margin
         real = torch.cat([positives.real, negatives.real])

@@ -1,4 +1,8 @@
-"""Index pairs and triplets of embeddings, and compute their distances."""
+"""Index pairs and triplets of embeddings, and compute their distances.
+
+Losses and miners compare embeddings only by the functions here. With a `PoincareBall` the distances
+are hyperbolic.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from seqmel.core.poincare_ball import PoincareBall
 from seqmel.core.scatter import gather_2d, take_rows
 from seqmel.objectives.losses.blocks import over_rows
 
@@ -30,6 +35,7 @@ __all__ = [
     "root",
     "same_client",
     "similarities",
+    "similarities_of_rows",
 ]
 
 
@@ -132,18 +138,27 @@ def same_client(clients: Tensor, rows: slice = slice(None)) -> tuple[Tensor, Ten
     return same & (place[rows].unsqueeze(1) != place), ~same
 
 
-def distances(embeddings: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """Return (P,) Euclidean distances of pairs. The gradient at distance zero is zero, not NaN.
+def distances(
+    embeddings: Tensor, first: Tensor, second: Tensor, *, ball: PoincareBall | None = None
+) -> Tensor:
+    """Return (P,) distances of pairs. The gradient at distance zero is zero, not NaN.
 
     Args:
         embeddings: (N, D).
         first: (P,) int64, the index of one embedding of each pair.
         second: (P,) int64, the index of the other.
+        ball: the ball that the embeddings are points of; None for Euclidean distances.
     """
+    if ball is not None:
+        if _all_at_once(embeddings, first):
+            return gather_2d(ball.cross_distances(embeddings, embeddings), first, second)
+        return _of_pairs(ball.distances, embeddings, first, second)
     if _all_at_once(embeddings, first):
         squared = gather_2d(cross_distances(embeddings), first, second)
     else:
-        squared = _of_pairs(lambda one, other: (one - other).square(), embeddings, first, second)
+        squared = _of_pairs(
+            lambda one, other: (one - other).square().sum(1), embeddings, first, second
+        )
     return root(squared)
 
 
@@ -157,16 +172,34 @@ def similarities(embeddings: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """
     if _all_at_once(embeddings, first):
         return gather_2d(embeddings @ embeddings.t(), first, second)
-    return _of_pairs(torch.mul, embeddings, first, second)
+    return _of_pairs(lambda one, other: (one * other).sum(1), embeddings, first, second)
+
+
+def similarities_of_rows(
+    embeddings: Tensor, rows: slice, *, ball: PoincareBall | None = None
+) -> Tensor:
+    """Return (R, N) similarities of some rows to all embeddings.
+
+    They are dot products, which are cosines for unit vectors; in a ball, negative distances
+    (Ermolov et al.: Hyperbolic vision transformers, CVPR 2022, arXiv 2203.10833).
+
+    Args:
+        embeddings: (N, D).
+        rows: a slice of R rows.
+        ball: the ball that the embeddings are points of.
+    """
+    if ball is not None:
+        return -ball.cross_distances(embeddings[rows], embeddings)
+    return embeddings[rows] @ embeddings.t()
 
 
 def _of_pairs(
     compared: Callable[[Tensor, Tensor], Tensor], embeddings: Tensor, first: Tensor, second: Tensor
 ) -> Tensor:
-    """Return (P,) sums over the dimensions of each compared pair; many pairs in chunks."""
+    """Return (P,) numbers from the vectors of each pair; many pairs in chunks."""
 
     def part(x: Tensor, rows: slice) -> tuple[Tensor]:
-        return (compared(take_rows(x, first[rows]), take_rows(x, second[rows])).sum(1),)
+        return (compared(take_rows(x, first[rows]), take_rows(x, second[rows])),)
 
     parts = over_rows(part, embeddings, len(first), columns=embeddings.shape[1])
     return torch.cat([found for (found,) in parts])
@@ -182,15 +215,20 @@ def distances_of_cosines(cosines: Tensor) -> Tensor:
     return root((2 - 2 * cosines).clamp(min=0))
 
 
-def cross_distances(embeddings: Tensor, others: Tensor | None = None) -> Tensor:
-    """Return (N, M) squared Euclidean distances to `others`, or (N, N) of all to all.
+def cross_distances(
+    embeddings: Tensor, others: Tensor | None = None, *, ball: PoincareBall | None = None
+) -> Tensor:
+    """Return (N, M) squared distances to `others`, or (N, N) of all to all.
 
-    They take one matrix product.
+    Euclidean ones take one matrix product.
 
     Args:
         embeddings: (N, D).
         others: (M, D); `embeddings` if None.
+        ball: the ball that the embeddings are points of; None for Euclidean distances.
     """
+    if ball is not None:
+        return ball.cross_distances(embeddings, embeddings if others is None else others).square()
     if others is None:
         found: Tensor = _AllToAll.apply(embeddings)
         return found
@@ -228,7 +266,9 @@ def root(squared: Tensor) -> Tensor:
     return torch.where(squared > 0, squared.clamp(min=1e-12).sqrt(), 0.0)
 
 
-def distances_of_rows(embeddings: Tensor, rows: slice) -> Tensor:
+def distances_of_rows(
+    embeddings: Tensor, rows: slice, *, ball: PoincareBall | None = None
+) -> Tensor:
     """Return (R, N) squared distances of some rows to all embeddings.
 
     If the rows are all rows, `cross_distances` computes them in one product.
@@ -236,12 +276,13 @@ def distances_of_rows(embeddings: Tensor, rows: slice) -> Tensor:
     Args:
         embeddings: (N, D).
         rows: a slice of R rows.
+        ball: the ball that the embeddings are points of; None for Euclidean distances.
     """
     some = embeddings[rows]
     return (
-        cross_distances(embeddings)
+        cross_distances(embeddings, ball=ball)
         if len(some) == len(embeddings)
-        else cross_distances(some, embeddings)
+        else cross_distances(some, embeddings, ball=ball)
     )
 
 

@@ -9,11 +9,12 @@ from pydantic import Field
 from torch import Tensor
 
 from seqmel.config.options.losses import MarginStart
-from seqmel.core.scatter import gather_2d, take_rows
+from seqmel.core.scatter import gather_2d
 from seqmel.objectives.losses.base import GrowingMargin, precisely
 from seqmel.objectives.losses.blocks import summed_over_rows
 from seqmel.objectives.losses.pairs import (
     cross_distances,
+    distances,
     distances_of_rows,
     masked_sum,
     mined_sums,
@@ -68,6 +69,8 @@ class QuadrupletLoss(GrowingMargin):
         "two negatives"
     )
 
+    hyperbolic: ClassVar[bool] = True
+
     def __init__(
         self,
         *,
@@ -93,15 +96,16 @@ class QuadrupletLoss(GrowingMargin):
 
         def part(x: Tensor, rows: slice) -> tuple[Tensor, ...]:
             positive, negative = same_client(clients, rows)
-            apart = distances_of_rows(x, rows)
+            apart = distances_of_rows(x, rows, ball=self.ball)
             with torch.no_grad():
                 nearest = apart.masked_fill(~negative, torch.inf).argmin(1)
                 third = (clients[nearest].unsqueeze(1) != clients) & negative
-                farther = cross_distances(x[nearest], x).masked_fill_(~third, torch.inf).argmin(1)
+                farther = cross_distances(x[nearest], x, ball=self.ball)
+                farther = farther.masked_fill_(~third, torch.inf).argmin(1)
             push = gather_2d(
                 apart, torch.arange(len(apart), device=apart.device), nearest
             ).unsqueeze(1)
-            others = (take_rows(x, nearest) - take_rows(x, farther)).square().sum(1, keepdim=True)
+            others = distances(x, nearest, farther, ball=self.ball).square().unsqueeze(1)
             first = (apart - push + self.margin).clamp(min=0)
             second = (apart - others + self.other_margin).clamp(min=0)
             real = positive & negative.any(1, keepdim=True)

@@ -10,7 +10,12 @@ from torch import Tensor
 from seqmel.config.options.base import Above
 from seqmel.objectives.losses.base import MetricLoss, precisely
 from seqmel.objectives.losses.blocks import mean_over_rows
-from seqmel.objectives.losses.pairs import masked_logsumexp, masked_sum, same_client
+from seqmel.objectives.losses.pairs import (
+    masked_logsumexp,
+    masked_sum,
+    same_client,
+    similarities_of_rows,
+)
 
 __all__ = ["SupConLoss", "costs_of_rows"]
 
@@ -54,6 +59,8 @@ class SupConLoss(MetricLoss):
         "are not pushed closer at the cost of far ones"
     )
 
+    hyperbolic: ClassVar[bool] = True
+
     def __init__(self, *, temperature: Above = 0.1) -> None:
         super().__init__()
         self.temperature = temperature
@@ -72,7 +79,7 @@ class SupConLoss(MetricLoss):
         """
 
         def part(x: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
-            similarity = x[rows] @ x.t() / self.temperature
+            similarity = similarities_of_rows(x, rows, ball=self.ball) / self.temperature
             positive, negative = same_client(clients, rows)
             return masked_sum(*costs_of_rows(similarity, positive, positive | negative))
 

@@ -59,6 +59,7 @@ class TripletLoss(GrowingMargin):
         "only the order of distances matters, as in retrieval; it needs a good miner, since "
         "most triplets soon cost nothing"
     )
+    hyperbolic: ClassVar[bool] = True
     takes: ClassVar[Takes] = "triplets"
 
     def __init__(
@@ -82,8 +83,8 @@ class TripletLoss(GrowingMargin):
         Returns:
             A scalar. It is zero with zero gradient if there are no triplets.
         """
-        pull = distances(embeddings, triplets.anchor, triplets.positive)
-        push = distances(embeddings, triplets.anchor, triplets.negative)
+        pull = distances(embeddings, triplets.anchor, triplets.positive, ball=self.ball)
+        push = distances(embeddings, triplets.anchor, triplets.negative, ball=self.ball)
         costs = (pull - push + self.margin).clamp(min=0)
         self.statistics = mining_statistics(
             mined_sums(costs > 0, triplets.real, pull, triplets.real, push, triplets.real)

@@ -21,6 +21,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from seqmel.core.poincare_ball import PoincareBall
 from seqmel.objectives.losses.pairs import (
     Pairs,
     Triplets,
@@ -52,6 +53,7 @@ class Block:
         there: (R, P) bool, which of the positives exist.
         negative: (R, G) bool, the embeddings of other clients.
         random: the random generator; see `Miner`.
+        ball: the ball that the embeddings are points of; None for Euclidean vectors.
     """
 
     embeddings: Tensor
@@ -61,11 +63,12 @@ class Block:
     there: Tensor
     negative: Tensor
     random: torch.Generator | None = None
+    ball: PoincareBall | None = None
 
     @functools.cached_property
     def apart(self) -> Tensor:
         """(R, G) squared distances."""
-        return cross_distances(self.embeddings[self.rows], self.embeddings)
+        return cross_distances(self.embeddings[self.rows], self.embeddings, ball=self.ball)
 
     @functools.cached_property
     def positives_apart(self) -> Tensor:
@@ -153,17 +156,22 @@ class Miner(ABC):
         source: where the miner was published, for the same table.
         random: the random generator, on the device of the embeddings; None uses the global state of
             torch.
+        hyperbolic: whether it uses the order of distances only, so that the embeddings may be
+            points of a ball.
+        ball: the ball that the embeddings are points of; None for Euclidean vectors.
     """
 
     gives: ClassVar[Gives]
     how: ClassVar[str] = ""
     when: ClassVar[str] = ""
     source: ClassVar[str] = ""
+    hyperbolic: ClassVar[bool] = True
 
     def __init__(self, *, views: int | None = None, chunk_rows: int | None = None) -> None:
         self.views = views
         self.chunk_rows = chunk_rows
         self.random: torch.Generator | None = None
+        self.ball: PoincareBall | None = None
 
     @abstractmethod
     def mine(
@@ -198,7 +206,14 @@ class Miner(ABC):
             rows = slice(begin, min(begin + size, anchors))
             negative = (clients[rows].unsqueeze(1) != clients.unsqueeze(0)) & somebody
             yield Block(
-                embeddings, rows, anchors, positives[rows], there[rows], negative, self.random
+                embeddings,
+                rows,
+                anchors,
+                positives[rows],
+                there[rows],
+                negative,
+                self.random,
+                self.ball,
             )
 
 

@@ -67,6 +67,8 @@ class DistanceWeighted(PairMiner):
         "about equally often"
     )
 
+    hyperbolic: ClassVar[bool] = False
+
     @renamed_keywords(
         count="k", nearest="cutoff", farthest="nonzero_loss_cutoff", skip="skip_hardest"
     )

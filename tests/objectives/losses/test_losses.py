@@ -10,6 +10,7 @@ import twins
 from torch import Tensor
 from torch.nn import functional as F
 
+from seqmel.core.poincare_ball import PoincareBall
 from seqmel.objectives.losses import (
     LOSSES,
     ContrastiveLoss,
@@ -92,6 +93,22 @@ def test_a_loss_is_what_its_equation_says(name: str, options: dict[str, Any]) ->
         assert found.dtype == torch.float64
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
         assert found > 0
+
+
+@pytest.mark.parametrize("name", sorted(name for name in LOSSES if LOSSES[name]().hyperbolic))
+def test_in_a_ball_a_loss_is_what_its_equation_says_of_hyperbolic_distances(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ball = PoincareBall(0.5)
+    monkeypatch.setattr(twins, "d", lambda x, i, j: ball.distances(x[i], x[j]))
+    monkeypatch.setattr(twins, "s", lambda x, i, j: -ball.distances(x[i], x[j]))
+    loss = LOSSES[name]()
+    euclidean = loss(vectors(name), *everything(loss, CLIENTS))
+    loss.ball = ball
+    x = ball.points(vectors(name))
+    found = loss(x, *everything(loss, CLIENTS))
+    torch.testing.assert_close(found, slow(name, x, CLIENTS, {}), rtol=1e-6, atol=1e-9)
+    assert not torch.isclose(found, euclidean)
 
 
 def curved(name: str) -> MetricLoss:

@@ -28,6 +28,10 @@ def d(x: Tensor, i: int, j: int) -> Tensor:
     return (x[i] - x[j]).norm()
 
 
+def s(x: Tensor, i: int, j: int) -> Tensor:
+    return x[i] @ x[j]
+
+
 def own(clients: Tensor, i: int) -> list[int]:
     return [j for j in range(len(clients)) if j != i and clients[j] == clients[i]]
 
@@ -130,11 +134,11 @@ def infonce(x: Tensor, clients: Tensor, *, temperature: float = 0.1) -> Tensor:
     costs = []
     for i, j in itertools.permutations(range(len(x)), 2):
         if clients[i] == clients[j]:
-            near = torch.exp(x[i] @ x[j] / temperature)
+            near = torch.exp(s(x, i, j) / temperature)
             costs.append(
                 -torch.log(
                     near
-                    / (near + sum(torch.exp(x[i] @ x[k] / temperature) for k in others(clients, i)))
+                    / (near + sum(torch.exp(s(x, i, k) / temperature) for k in others(clients, i)))
                 )
             )
     return mean(costs)
@@ -143,12 +147,12 @@ def infonce(x: Tensor, clients: Tensor, *, temperature: float = 0.1) -> Tensor:
 def supcon(x: Tensor, clients: Tensor, *, temperature: float = 0.1) -> Tensor:
     costs = []
     for i in range(len(x)):
-        whole = total([torch.exp(x[i] @ x[k] / temperature) for k in range(len(x)) if k != i])
+        whole = total([torch.exp(s(x, i, k) / temperature) for k in range(len(x)) if k != i])
         if own(clients, i):
             costs.append(
                 -mean(
                     [
-                        torch.log(torch.exp(x[i] @ x[p] / temperature) / whole)
+                        torch.log(torch.exp(s(x, i, p) / temperature) / whole)
                         for p in own(clients, i)
                     ]
                 )

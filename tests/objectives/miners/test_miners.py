@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from seqmel.core.poincare_ball import PoincareBall
 from seqmel.objectives.miners import (
     MINERS,
     AllNegatives,
@@ -64,6 +65,21 @@ def by_distance(x: Tensor, i: int, places: list[int]) -> list[int]:
 
 # -----------------------------------------------------------------------------------------------
 # all of them
+
+
+def test_in_a_ball_the_nearest_negatives_are_those_by_hyperbolic_distance() -> None:
+    ball, miner = PoincareBall(1.0), HardNegatives(k=1)
+    miner.ball = ball
+    x = ball.points(torch.randn(10, 2, generator=torch.Generator().manual_seed(1)))
+
+    def nearest(distance: Callable[[Tensor, Tensor], Tensor]) -> list[tuple[int, ...]]:
+        return [
+            (i, min(others(CLIENTS, i), key=lambda j: float(distance(x[i], x[j]))))
+            for i in range(len(x))
+        ]
+
+    assert mined(miner, x, CLIENTS) == nearest(ball.distances)
+    assert nearest(ball.distances) != nearest(lambda one, other: (one - other).norm())
 
 
 @pytest.mark.parametrize("name", sorted(MINERS))
