@@ -27,7 +27,7 @@ BLOCK = 64
 
 
 @with_own_defaults
-@torch.inference_mode()
+@torch.no_grad()
 def embed_histories(
     encoder: SequenceEncoder,
     histories: EncodedSequences,

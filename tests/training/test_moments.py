@@ -21,10 +21,14 @@ from seqmel.cli.main import main
 from seqmel.config.options.training import FinetuningOptions
 from seqmel.core.errors import InputError, SchemaError, SeqmelError
 from seqmel.core.linear_models import _strength, logistic, ridge
+from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.sequences.prepared import PreparedSequences
 from seqmel.data.tables.labels import read_labels
+from seqmel.inference.embed import embed_sequences
+from seqmel.inference.histories import BLOCK
 from seqmel.model import Model
-from seqmel.training.finetuning import fit_labels
+from seqmel.nn.encoder import SequenceEncoder
+from seqmel.training.finetuning import finetune_metrics, fit_labels
 from seqmel.training.finetuning.labelled import LabelledBatches, hold_out, label
 from seqmel.training.finetuning.samples import Samples, samples_at
 from seqmel.training.run import prepare
@@ -111,6 +115,32 @@ def test_labels_of_events_begin_from_the_vectors_of_embed_per_event(
     right = labels.set_index(["client_id", "event_time"])["fraud"]
     scores = found.droplevel("event_number").loc[right.index]
     assert roc_auc_score(right, scores) > 0.9
+
+
+def test_labels_of_a_long_history_read_each_event_a_bounded_number_of_times(
+    pretrained: seqmel.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = card_events(8, most=260)
+    moments = long.select(["client_id", "event_time"]).to_pandas()
+    labels = moments.assign(fraud=long["mcc"].to_pandas() == 4111)
+    given: Any = {"per": "event", "time_column": "event_time", "progress": False}
+    read: list[int] = []
+    advance = SequenceEncoder.advance
+
+    def counted(self: SequenceEncoder, batch: SequenceBatch, state: Any = None) -> Any:
+        read.append(batch.events)
+        return advance(self, batch, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SequenceEncoder, "advance", counted)
+        carried = pretrained.finetune(long, labels, target="fraud", **given)
+    assert 0 < sum(read) <= len(long) * (BLOCK / 2 + 2)
+    for module in (fit_labels, finetune_metrics):
+        monkeypatch.setattr(module, "embed_histories", embed_sequences)
+    whole = pretrained.finetune(long, labels, target="fraud", **given)
+    found, wanted = (m.predict(long, per="event")["fraud=True"] for m in (carried, whole))
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    assert wanted.std() > 0.01  # else all rows were alike
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from seqmel.core.survival_loss import survival_losses
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.tables.survival import observed_times
 from seqmel.data.tables.targets import Target
-from seqmel.inference.embed import embed_sequences
+from seqmel.inference.histories import embed_histories
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.nn.heads import Heads
 from seqmel.nn.joint_heads import JointHeads
@@ -193,7 +193,7 @@ class HeldOut:
         training = encoder.training
         encoder.eval(), heads.eval()
         try:
-            vectors = embed_sequences(encoder, self.sequences, self.config, device=device)
+            vectors = embed_histories(encoder, self.sequences, self.config, device=device)
         except ModelError:
             raise self._not_finite() from None
         facts = self.labelled.facts

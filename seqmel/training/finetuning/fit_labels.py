@@ -22,7 +22,7 @@ from seqmel.core.random_streams import Stream, generator
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.tables.facts import Facts
 from seqmel.data.tables.targets import Target
-from seqmel.inference.embed import embed_sequences
+from seqmel.inference.histories import embed_histories
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.nn.heads import Heads
 from seqmel.nn.joint_heads import JointHeads, new_heads
@@ -254,14 +254,14 @@ def _fit_heads(
     part = replace(part, weights=part.weights * by_class)
     sizes = [target.size for target in part.targets]
     heads = new_heads(encoder.output_size, sizes, facts, dropout=config.finetuning.dropout)
-    vectors = embed_sequences(encoder, sequences.subset(part.clients), config, device=device)
+    vectors = embed_histories(encoder, sequences.subset(part.clients), config, device=device)
     if isinstance(heads, Heads):
         solve_heads(heads, vectors, part, seed=config.seed)
     else:
         assert part.facts is not None, "heads with facts are for samples with facts"
         solve_heads(heads.linear, heads.inputs(vectors, part.facts), part, seed=config.seed)
         if held_out is not None and len(held_out):
-            others = embed_sequences(encoder, held_out.sequences, config, device=device)
+            others = embed_histories(encoder, held_out.sequences, config, device=device)
             fit_deep_part(heads, vectors, part, others, held_out)
     return heads.to(device)
 
