@@ -40,6 +40,7 @@ _WANTED = {
     "list_type": SHAPES["tuple_type"],
     "missing": "a value",
     "none_required": "null",
+    "literal_error": "{expected}",
     "too_short": "no fewer entries than {min_length}",
     "too_long": "no more entries than {max_length}",
     "string_too_short": "text of at least {min_length} characters",
@@ -127,7 +128,7 @@ def expectation(first: Any) -> str | None:
         for name, value in context.items()
         if isinstance(value, (int, float))
     }
-    return _WANTED[first["type"]].format(**bounds)
+    return _WANTED[first["type"]].format(**(context | bounds))
 
 
 def _method_elsewhere(name: str, root: type[BaseModel]) -> str:

@@ -27,10 +27,10 @@ from seqmel.evaluation.downstream import (
 )
 from seqmel.evaluation.feature_sets import standard_rows
 from seqmel.evaluation.metrics import Floats
-from seqmel.evaluation.problem import Measured, Problem, build_problem, feature_matrix, summarised
+from seqmel.evaluation.problem import Measured, Problem, feature_matrix, summarised
 from seqmel.evaluation.splits import Places, Split
 from seqmel.experiment.cost import Cost, cost, with_cost
-from seqmel.experiment.labels import FOLD_SEED, with_fraction
+from seqmel.experiment.labels import FOLD_SEED, TargetLabels, with_fraction
 from seqmel.model import TrainedModel
 from seqmel.training.finetuning.samples import Samples
 
@@ -71,7 +71,7 @@ Answer: TypeAlias = Callable[[Fold], tuple[dict[str, Floats], Cost]]
 
 
 def score_by_fold(
-    y: pd.Series[Any],
+    labels: TargetLabels,
     clients: Mapping[str, pd.DataFrame],
     answer: Answer,
     *,
@@ -82,7 +82,7 @@ def score_by_fold(
     """Score a row on each fold.
 
     Args:
-        y: Labels indexed by client id.
+        labels: Labels indexed by client id, or by client id and moment.
         clients: Tables indexed by client id. The clients that all tables have are scored.
         answer: Trains on a fold and predicts its test split.
         folds: The number of folds.
@@ -95,7 +95,7 @@ def score_by_fold(
     Raises:
         SeqmelError: See `score`. Training can raise it too.
     """
-    problem, scored, _ = build_problem(y, clients, "auto", folds, FOLD_SEED, split)
+    problem, scored = labels.problem(clients, folds, split)
     found: list[dict[str, Any]] = []
     for fraction in fractions:
         measured: dict[str, list[Measured]] = {}
@@ -110,7 +110,7 @@ def score_by_fold(
             found += with_cost(
                 [s.to_json() for s in summarised(with_fraction(name, fraction), of_folds)], costs
             )
-    return {"target": str(y.name), "primary": problem.primary, "scores": found}
+    return {"target": str(scored.name), "primary": problem.primary, "scores": found}
 
 
 def by_finetuning(
@@ -131,6 +131,8 @@ def by_finetuning(
         from seqmel.training.finetuning.finetune import finetuned_model
 
         labels = {str(fold.y.name): fold.seen}
+        edges = fold.problem.edges or config.finetuning.time_edges
+        options = config.finetuning.model_copy(update={"time_edges": edges})
         tuned = finetuned_model(
             model_for(fold.seen),
             prepared,
@@ -138,7 +140,7 @@ def by_finetuning(
             samples=samples,
             facts=facts,
             task=fold.problem.task,
-            config=config,
+            config=config.model_copy(update={"finetuning": options}),
         )
         predicted = _predicted(tuned, prepared, known, fold.tested, facts)
         return {name: predicted}, cost(tuned.metrics)
@@ -202,7 +204,7 @@ def _predicted(
     tested: pd.Index[Any],
     facts: pd.DataFrame | None = None,
 ) -> Floats:
-    """Return (tested, classes) probabilities, or (tested,) quantities."""
+    """Return predictions, shaped as those of `Problem.predict`."""
     import torch
 
     from seqmel.core.device import resolve_device
@@ -219,4 +221,6 @@ def _predicted(
         encoded = FactRows(model.facts, facts, strict=False).of(tested.get_level_values(0))
     (outputs,) = predict_outputs(model.heads, vectors, encoded)
     (target,) = model.targets
+    if target.edges:
+        return target.survival(outputs)
     return target.probabilities(outputs) if target.classes else target.predicted(outputs)

@@ -27,6 +27,10 @@ A data set may have several event tables, and facts about its clients:
 
 With facts, `facts: false` in a row leaves them out.
 
+`task: survival` takes the targets as times to an event. Whether it was observed is in the column
+TARGET_observed, or in another that `observed` names; `time_edges: [30, 60, 90]` are the bounds at
+which probabilities of a later event are compared.
+
 A data set may have a `role` in the table, choose or confirm. It may have `options` on top of the
 base, such as its number of epochs, and `seeds` of its own. It may be generated rather than read:
 `cards: {generated: 3000, targets: [gender]}` is the card data of `seqmel demo` with 3,000
@@ -173,6 +177,15 @@ class DataSet(_Part):
     generated: Annotated[int, Field(ge=200)] | None = None
     """Number of generated clients, see `seqmel.generate_card_data`. Replaces events and labels."""
     targets: _Targets
+    task: Literal["classification", "regression", "survival"] | None = None
+    """The task of all targets. Null takes a number with more than 20 distinct values as a quantity,
+    and all else as classes. survival takes times to an event, which may be censored."""
+    observed: _Name | None = None
+    """With the task survival, the column of the labels that says whether the event was observed.
+    Null is TARGET_observed."""
+    time_edges: Annotated[tuple[float, ...], Field(min_length=1)] | None = None
+    """With the task survival, the bounds at which probabilities of a later event are compared, in
+    the unit of the times. Null takes quantiles of the observed times."""
     time_column: _Name | None = None
     """Column of the labels with a moment, for several rows per client. Each history is cut strictly
     before its moment, and no client is in two folds."""
@@ -214,6 +227,16 @@ class DataSet(_Part):
             raise ValueError("facts belong to events and labels, and not to generated clients")
         if self.fact_columns is not None and self.facts is None:
             raise ValueError("fact_columns belong to facts")
+        return self
+
+    @model_validator(mode="after")
+    def _times_are_of_survival(self) -> DataSet:
+        if self.task != "survival":
+            for name, given in (("observed", self.observed), ("time_edges", self.time_edges)):
+                if given is not None:
+                    raise ValueError(f"{name} belongs to task: survival")
+        elif self.generated is not None:
+            raise ValueError("generated clients have no times to an event")
         return self
 
     @model_validator(mode="after")
@@ -518,8 +541,13 @@ def read_plan(path: str | Path) -> Plan:
                 f"row {row!r}: facts is {plan.rows[row]['facts']!r}. Expected true or false: "
                 "whether the row learns from the facts of its data set."
             )
-        for data in plan.data:
-            plan.config(row, data, plan.seeds[0])
+        for data, of in plan.data.items():
+            config = plan.config(row, data, plan.seeds[0])
+            if of.task == "survival" and config.finetuning.time_edges is not None:
+                raise ConfigError(
+                    f"row {row!r}: finetuning.time_edges are those of the data set in an "
+                    f"experiment, for all rows. Write time_edges below data.{data}."
+                )
     for data in plan.data:
         _check_share(plan, data)
     _check_curve(plan)

@@ -52,6 +52,7 @@ from seqmel.evaluation.scoring import score
 from seqmel.experiment.by_fold import by_features, by_finetuning, score_by_fold
 from seqmel.experiment.cost import Cost, cost, with_cost
 from seqmel.experiment.labels import (
+    TargetLabels,
     check_labels,
     read_plan_facts,
     read_plan_labels,
@@ -377,7 +378,7 @@ def run_cell(plan_file: Path, root: Path, output: Path, cell: Cell) -> None:
 def _scores_of_row(
     plan: Plan,
     cell: Cell,
-    labels: list[pd.Series[Any]],
+    labels: list[TargetLabels],
     prepared: PreparedSequences,
     samples: Samples,
     facts: pd.DataFrame | None,
@@ -421,7 +422,7 @@ def _scores_of_row(
             answer,
             folds=plan.folds,
             fractions=plan.label_fractions,
-            split=split_of(plan, cell.data, y),
+            split=split_of(plan, cell.data, y.y),
         )
         for y in labels
     ]
@@ -445,7 +446,7 @@ def _begins_from(
 def _by_trees(
     plan: Plan,
     cell: Cell,
-    y: pd.Series[Any],
+    labels: TargetLabels,
     sets: dict[str, pd.DataFrame],
     kept: Path,
     threads: int | None,
@@ -454,11 +455,11 @@ def _by_trees(
     found: list[dict[str, Any]] = []
     about: dict[str, Any] = {}
     fractions = [fraction for fraction in plan.label_fractions if fraction < 1]
-    split = split_of(plan, cell.data, y)
+    split = split_of(plan, cell.data, labels.y)
     if 1 in plan.label_fractions:
         probes, averages = standard_rows(sets)
         about = score(
-            y,
+            labels.y,
             sets,
             probes=probes,
             averages=averages,
@@ -467,6 +468,7 @@ def _by_trees(
             threads=threads,
             split=split,
             kept=kept,
+            **labels.options,
         ).to_json()
         found = [
             row
@@ -480,7 +482,7 @@ def _by_trees(
             if cell.row == AGGREGATES or name not in plan.baselines(cell.data)
         }
         curve = label_curve(
-            y,
+            labels.y,
             alone,
             fractions,
             probes={name: of for name, of in few_label_probes(sets).items() if of in alone},
@@ -488,6 +490,7 @@ def _by_trees(
             trees=plan.trees,
             threads=threads,
             split=split,
+            **labels.options,
         )
         about = about or {"target": curve.target, "primary": curve.primary}
         for point in curve.points:
@@ -516,13 +519,13 @@ def _beside_facts(
     return sets if facts is None else with_facts(sets, facts, samples.keys)
 
 
-def _rows(labels: Sequence[pd.Series[Any]]) -> pd.Index[Any]:
+def _rows(labels: Sequence[TargetLabels]) -> pd.Index[Any]:
     """Return the clients and moments that have a label of some target."""
-    return functools.reduce(pd.Index.union, [y.index for y in labels])
+    return functools.reduce(pd.Index.union, [target.y.index for target in labels])
 
 
 def _samples(
-    plan: Plan, name: str, prepared: PreparedSequences, labels: Sequence[pd.Series[Any]]
+    plan: Plan, name: str, prepared: PreparedSequences, labels: Sequence[TargetLabels]
 ) -> Samples:
     """Return what is embedded and scored: the clients, or the labelled clients and moments."""
     if plan.data[name].time_column is None:
@@ -536,7 +539,7 @@ def _before_test(
     name: str,
     prepared: PreparedSequences,
     samples: Samples,
-    labels: Sequence[pd.Series[Any]],
+    labels: Sequence[TargetLabels],
 ) -> PreparedSequences:
     """Return what encoders are pretrained on: with a split by time, events before all test rows."""
     import torch
@@ -544,7 +547,8 @@ def _before_test(
     if plan.data[name].split is None or samples.moments is None:
         return prepared
     cuts = []
-    for y in labels:
+    for target in labels:
+        y = target.y
         split = split_of(plan, name, y)
         rows = y.index[y.index.isin(samples.keys)]
         assert split is not None, "the data set has a split"

@@ -5,6 +5,7 @@ The first trial is the options as they are, so that the gain of the search is kn
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shutil
@@ -30,10 +31,11 @@ from seqmel.core.errors import (
 from seqmel.core.progress import Progress, Reporting, as_progress, silent
 from seqmel.data.sequences.prepared import is_prepared, open_prepared
 from seqmel.data.sources.reading import Events
-from seqmel.data.tables.labels import Table, align, likely_client, read_labels
+from seqmel.data.tables.labels import Table, align, likely_client, read_labels, read_observed
+from seqmel.data.tables.targets import TargetTask
 from seqmel.evaluation.downstream import LinearProbe
 from seqmel.evaluation.metrics import Floats
-from seqmel.evaluation.problem import Problem, feature_matrix
+from seqmel.evaluation.problem import Problem, feature_matrix, signed_labels
 from seqmel.inference.embed import embed
 from seqmel.model import TrainedModel
 from seqmel.training.run import prepare, train_model, write_model
@@ -142,6 +144,8 @@ def tune(
     labels: Table | None = None,
     target: str | None = None,
     client: str | None = None,
+    task: TargetTask = "auto",
+    observed: str | None = None,
     metric: str | None = None,
     space: Mapping[str, Any] | None = None,
     trials: int | None = None,
@@ -166,7 +170,11 @@ def tune(
         labels: A table with one row per client.
         target: The column of the labels.
         client: The client column of the labels; None recognises it.
-        metric: The metric of the target; None takes AUROC, accuracy or R2.
+        task: The task of the target, see `score`. "survival" takes times to an event, which may be
+            censored.
+        observed: With the task "survival", the column of the labels that says whether the event was
+            observed; None takes TARGET_observed.
+        metric: The metric of the target; None takes AUROC, accuracy, R2 or concordance.
         space: Option -> list of values, or {"low", "high", "log"}; None takes `DEFAULT_SPACE`.
         trials: Number of trials in all, with those before a resume; 20 if no budget is given.
         minutes: Stop after this time; the trial that runs then ends with its epoch.
@@ -202,7 +210,7 @@ def tune(
             f"metric is {metric!r}, and there are no labels to measure it on. Give labels and a "
             "target; without them trials are compared by recall_at_1."
         )
-    y = _labels(labels, target, client, config_of({}))
+    y = _labels(labels, target, client, config_of({}), task, observed)
     asked = {
         "space": space,
         "options": config_of({}).to_dict(),
@@ -210,6 +218,8 @@ def tune(
         "metric": metric,
         "labels": None if y is None else int(pd.util.hash_pandas_object(y).sum()),
     }
+    if task != "auto":
+        asked["task"] = task
     with exclusive_lock(output.with_name(output.name + ".partial"), output):
         _check_folder(output, asked, resume=resume, overwrite=overwrite)
         study = None
@@ -218,7 +228,7 @@ def tune(
             if not is_prepared(prepared):
                 shutil.rmtree(output / "prepared", ignore_errors=True)
                 prepare(events, output / "prepared", config=config_of({}), progress=reporter)
-            scoring = None if y is None else _Scoring.of(y, prepared, metric, config_of({}).seed)
+            scoring = None if y is None else _Scoring.of(y, prepared, metric, config_of({}), task)
             name = "recall_at_1" if scoring is None else scoring.metric
             search = _Search(optuna, output, space, config_of, prepared, scoring, name)
             study = search.study()
@@ -278,15 +288,30 @@ def _check_space(
 
 
 def _labels(
-    labels: Table | None, target: str | None, client: str | None, config: Config
+    labels: Table | None,
+    target: str | None,
+    client: str | None,
+    config: Config,
+    task: TargetTask,
+    observed: str | None,
 ) -> pd.Series[Any] | None:
+    """Return the labels, times to an event as signed numbers; None without labels."""
     if (labels is None) != (target is None):
         raise ConfigError("Labels and target belong together. Give both (--labels, --target).")
     if labels is None or target is None:
+        if task != "auto" or observed is not None:
+            raise ConfigError(
+                "A task and its column (--task, --observed) are of labels. Give them, with --labels"
+                " and --target."
+            )
         return None
     of_events = config.schema.client
     client = client or (likely_client(labels, of_events) if of_events else None)
-    return read_labels(labels, target, client=client).dropna()
+    y = read_labels(labels, target, client=client).dropna()
+    happened = read_observed(labels, target, task, observed, client=client)
+    return signed_labels(
+        y, task, happened, config.finetuning.time_edges if happened is not None else None
+    )
 
 
 def _check_folder(output: Path, asked: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
@@ -332,18 +357,24 @@ class _Scoring:
     seed: int
 
     @classmethod
-    def of(cls, y: pd.Series[Any], prepared: Any, metric: str | None, seed: int) -> _Scoring:
+    def of(
+        cls, y: pd.Series[Any], prepared: Any, metric: str | None, config: Config, task: TargetTask
+    ) -> _Scoring:
         """Split the labelled clients that have events."""
+        if metric == "calibration":
+            raise ConfigError(
+                "metric cannot be calibration, which is best at 1. Take calibration_error."
+            )
+        seed, edges = config.seed, config.finetuning.time_edges
         ids = pd.Index(open_prepared(prepared).sequences.client_ids.to_pandas())
         y = align(y, pd.DataFrame(index=ids))[0]
-        whole = Problem.of(y, "auto", round(1 / _TEST_FRACTION), seed)
+        whole = Problem.of(y, task, round(1 / _TEST_FRACTION), seed, edges=edges)
         train, test = whole.splits[0]
         if len(train) < 2 * _FOLDS:
             raise InputError(f"Only {len(y):,} clients have a label and events: too few to tune.")
         tuning = y.iloc[train]
-        task = whole.task
-        folds = Problem.of(tuning, task, _FOLDS, seed)
-        split = Problem(whole.target, whole.classes, ((train, test),), whole.owners, {}, seed)
+        folds = Problem.of(tuning, whole.task, _FOLDS, seed, edges=whole.edges or None)
+        split = dataclasses.replace(whole, splits=((train, test),), about={})
         return cls(y, folds, split, whole.chosen(metric), train, seed)
 
     def score(self, model: TrainedModel, prepared: Any) -> tuple[float, float]:

@@ -94,7 +94,8 @@ def test_a_fold_of_it_is_what_training_and_scoring_by_hand_give(folder: Path) ->
 
     plan = read_plan(write(folder, SEEING | {"aggregates": False}))
     run_experiment(folder / "plan.yaml", folder / "out")
-    (y,) = read_plan_labels(plan, "cards", folder / "labels.parquet")
+    (target,) = read_plan_labels(plan, "cards", folder / "labels.parquet")
+    y = target.y
     prepared, config = (
         _prepared(plan, "cards", folder / "out"),
         plan.config("with labels", "cards", 0),

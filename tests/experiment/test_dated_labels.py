@@ -14,7 +14,7 @@ from plans import QUICK, write
 from small import TINY, card_events
 
 import seqmel.experiment.run
-from seqmel.core.errors import ConfigError, InputError
+from seqmel.core.errors import ConfigError, InputError, SeqmelError
 from seqmel.data.sequences.prepared import PreparedSequences
 from seqmel.experiment import read_plan, run_experiment
 from seqmel.model import Model
@@ -42,6 +42,8 @@ def folder(tmp_path: Path) -> Path:
         for i, moment in enumerate(MOMENTS)
     ]
     labels = pd.DataFrame(rows, columns=["client_id", "when", "next"])
+    labels["days"] = 1 + labels["next"] * 30 + labels["client_id"] % 5
+    labels["days_observed"] = labels["client_id"] % 3 > 0
     labels.to_parquet(tmp_path / "moments.parquet")
     return tmp_path
 
@@ -102,6 +104,32 @@ def test_a_split_by_time_pretrains_before_the_test_rows_and_tests_other_clients(
     assert len(tuned[0][0] | tuned[1][0]) == 40
 
 
+SURVIVAL: dict[str, Any] = {"targets": ["days"], "task": "survival", "time_edges": [3, 20]}
+
+
+def test_times_to_an_event_are_scored_by_rank_and_at_their_bounds(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = []
+    real = seqmel.experiment.by_fold._predicted
+
+    def watched(model: Any, *given: Any) -> Any:
+        models.append(model)
+        return real(model, *given)
+
+    monkeypatch.setattr(seqmel.experiment.by_fold, "_predicted", watched)
+    tune = {"scored": "finetuned", "finetuning": {"epochs": 1, "batch_size": 16}}
+    asked = plan(**SURVIVAL) | {"rows": {"pooled": {}, "tuned": tune}, "label_fractions": [0.5, 1]}
+    found = results(folder, asked)
+    assert set(found["metric"]) == {"concordance", "calibration", "calibration_error"}
+    assert set(found.loc[found["primary"], "metric"]) == {"concordance"}
+    assert found["value"].notna().all()
+    assert {"pooled", "pooled: linear", "tuned", "tuned, 0.5 of the labels"} <= set(
+        found["features"]
+    )
+    assert [model.targets[0].edges for model in models] == [(3.0, 20.0)] * 4
+
+
 def test_only_the_first_clients_are_scored(folder: Path) -> None:
     seen = results(folder, plan() | {"aggregates": True, "clients": 12, "trees": 2})
     assert {"aggregates", "pooled"} <= set(seen["features"])
@@ -112,7 +140,10 @@ def test_only_the_first_clients_are_scored(folder: Path) -> None:
     [
         ({"time_column": None, "split": "time"}, "split by time needs time_column"),
         ({"test_fraction": 0.2}, "test_fraction belongs to split: time"),
-        ({"split": "clients"}, "split"),
+        ({"split": "clients"}, "data.cards.split is 'clients'. Expected 'time'."),
+        ({"observed": "days_observed"}, "observed belongs to task: survival"),
+        ({"time_edges": [3], "task": "regression"}, "time_edges belongs to task: survival"),
+        ({"task": "survivial"}, "'survivial'. Expected 'classification', 'regression' or"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(
@@ -120,6 +151,27 @@ def test_options_that_do_not_go_together_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=words):
         read_plan(write(folder, plan(**changes)))
+
+
+def test_bounds_of_times_belong_to_the_data_set(folder: Path) -> None:
+    base = QUICK["base"] | {"finetuning": {"time_edges": [3]}}
+    with pytest.raises(ConfigError, match=r"Write time_edges below data\.cards"):
+        read_plan(write(folder, plan(**SURVIVAL) | {"base": base}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"observed": "seen"}, "No column 'seen' .* Name the column with observed in the plan"),
+        ({"time_edges": [20, 3]}, "Expected increasing numbers"),
+    ],
+)
+def test_times_that_cannot_be_scored_are_refused_before_any_work(
+    changes: dict[str, Any], words: str, folder: Path
+) -> None:
+    with pytest.raises(SeqmelError, match=words):
+        results(folder, plan(**SURVIVAL | changes))
+    assert not (folder / "out").exists()
 
 
 def test_an_objective_that_learns_one_label_per_client_is_refused(folder: Path) -> None:

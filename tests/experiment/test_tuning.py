@@ -66,6 +66,23 @@ def test_the_first_trial_is_the_options_as_they_are(labelled: tuple[Path, Tuned]
     assert found.best["score"] == found.trials["score"].max()
 
 
+def test_times_to_an_event_are_searched_by_concordance(tmp_path: Path) -> None:
+    times = LABELS.assign(days=10.0 + 20 * ODD + IDS % 5, seen=IDS % 3 > 0)
+    given: dict[str, Any] = {"labels": times, "target": "days", "task": "survival"}
+    found = search(tmp_path / "study", **given, observed="seen", trials=1)
+    assert found.metric == "concordance"
+    assert 0.4 < found.best["score"] <= 1
+    assert 0.4 < found.best["test"] <= 1
+    for more, words in (
+        ({"observed": "seen", "metric": "calibration"}, "best at 1"),
+        ({"observed": "seen", "task": "auto"}, "belongs to the task survival"),
+        ({"observed": "seen", "labels": None, "target": None}, "are of labels"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            search(tmp_path / "none", **(given | more))
+    assert not (tmp_path / "none").exists()
+
+
 def test_the_model_and_the_options_are_those_of_the_best_trial(
     labelled: tuple[Path, Tuned],
 ) -> None:

@@ -360,7 +360,7 @@ def _evaluate_files(
         check_result(written_to, labels, events, options.facts, *vectors)
     clients = config.schema.client or _client_of(embeddings, labels)
     split = options.split(labels, clients)
-    keys = {"client": clients, "time_column": options.time_column}
+    keys: dict[str, Any] = {"client": clients, "time_column": options.time_column}
     groups = None if options.by is None else read_column(labels, options.by, option="--by", **keys)
     series = [
         read_labels(labels, target, client=clients, time_column=options.time_column)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from seqmel.cli.arguments import (
+    AnyTask,
     Columns,
     ConfigFile,
     Device,
     EventsOrConfig,
+    Observed,
     Overwrite,
     Resume,
     Seed,
     Settings,
     event_tables_of,
+    one_of,
     with_columns,
 )
 
@@ -32,6 +35,8 @@ def tune(
         Path | None, typer.Option(help="Table with one row per client, to score by.")
     ] = None,
     target: Annotated[str | None, typer.Option(help="Column of the labels.")] = None,
+    task: AnyTask = "auto",
+    observed: Observed = None,
     metric: Annotated[
         str | None,
         typer.Option(help="Metric of the target, such as average_precision; AUROC by default."),
@@ -61,12 +66,15 @@ def tune(
     from seqmel.experiment.tuning import read_space
     from seqmel.experiment.tuning import tune as run
 
+    kind: Any = one_of("task", task, "auto", "classification", "regression", "survival")
     try:
         found = run(
             event_tables_of(events, config),
             output,
             labels=labels,
             target=target,
+            task=kind,
+            observed=observed,
             metric=metric,
             space=None if space is None else read_space(space),
             trials=trials,

@@ -114,7 +114,13 @@ def read_labels(
 
 
 def read_observed(
-    labels: Table, target: str, task: str, observed: str | None, **keys: Any
+    labels: Table,
+    target: str,
+    task: str,
+    observed: str | None,
+    *,
+    options: tuple[str, str] = ("--client", "--observed"),
+    **keys: Any,
 ) -> pd.Series[Any] | None:
     """Read whether each event was observed, for the task "survival"; None for other tasks.
 
@@ -123,6 +129,7 @@ def read_observed(
         target: the column with the times.
         task: the task.
         observed: the column to read; None takes TARGET_observed.
+        options: how a user names another column, see `read_labels`.
         **keys: client and time_column, as of `read_labels`.
 
     Raises:
@@ -131,7 +138,7 @@ def read_observed(
     """
     if task == "survival":
         column = observed or f"{target}_observed"
-        return read_labels(labels, column, options=("--client", "--observed"), **keys)
+        return read_labels(labels, column, options=options, **keys)
     if observed is not None:
         raise ConfigError(
             f"observed (--observed) belongs to the task survival; found {task}. Leave it out, or "
