@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,20 +24,23 @@ from seqmel.inference.as_of import read_moments
 EVENTS = card_events(6)
 
 
+TABLES = {
+    "Delta": "_delta_log/0000.json",
+    "Iceberg": "metadata/v1.metadata.json",
+    "Hudi": ".hoodie/hoodie.properties",
+}
+PLACES = ("", "*.parquet", "day=1")  # the folder, a glob, and one partition
+
+
 @pytest.mark.parametrize(
-    ("log", "kind"),
-    [
-        ("_delta_log/0000.json", "Delta"),
-        ("metadata/v1.metadata.json", "Iceberg"),
-        (".hoodie/hoodie.properties", "Hudi"),
-    ],
-)
-@pytest.mark.parametrize(
-    "asked", ["", "*.parquet", "day=1"], ids=["folder", "glob", "one partition"]
+    ("kind", "asked"),
+    # the folder of a Delta table is read
+    [(kind, path) for kind in TABLES for path in PLACES if path or kind != "Delta"],
 )
 def test_the_files_of_a_table_that_keeps_a_list_of_them_are_refused(
-    log: str, kind: str, asked: str, tmp_path: Path
+    kind: str, asked: str, tmp_path: Path
 ) -> None:
+    log = TABLES[kind]
     root = tmp_path / "table"
     (root / "day=1").mkdir(parents=True)
     (root / log).parent.mkdir()
@@ -53,6 +58,60 @@ def test_the_files_of_a_table_that_keeps_a_list_of_them_are_refused(
     assert event_files(str(root / "new.parquet")) == [
         str(root / "new.parquet")
     ]  # a file that is named is wanted
+
+
+def test_a_delta_table_is_read_without_the_rows_that_were_deleted(tmp_path: Path) -> None:
+    deltalake = pytest.importorskip("deltalake")
+    root = str(tmp_path / "table")
+    deltalake.write_deltalake(root, EVENTS.slice(0, 40))
+    deltalake.write_deltalake(root, EVENTS.slice(40), mode="append")
+    first = EVENTS["client_id"][0].as_py()
+    deltalake.DeltaTable(root).delete(f"client_id = {first}")
+    source = open_events(root)
+    found = source.stream("SELECT client_id, event_time, mcc FROM events", 1_000).read_all()
+    wanted = EVENTS.to_pandas()[["client_id", "event_time", "mcc"]].query(f"client_id != {first}")
+    by = ["client_id", "event_time", "mcc"]
+    pd.testing.assert_frame_equal(
+        found.to_pandas().sort_values(by, ignore_index=True),
+        wanted.sort_values(by, ignore_index=True),
+    )
+    deltalake.DeltaTable(root).delete()
+    with pytest.raises(InputError, match="a Delta table without rows"):
+        open_events(root)
+
+
+def test_a_delta_table_needs_its_package_and_a_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "_delta_log").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "deltalake", None)
+        with pytest.raises(InputError, match=r"pip install 'seqmel\[delta\]'"):
+            event_files(tmp_path)
+    pytest.importorskip("deltalake")
+    with pytest.raises(InputError, match="cannot be read as a Delta table"):
+        event_files(tmp_path)
+
+
+@pytest.mark.parametrize("feature", ["deletionVectors", "columnMapping"])
+def test_delta_tables_whose_files_differ_from_their_rows_are_refused(
+    feature: str, tmp_path: Path
+) -> None:
+    deltalake = pytest.importorskip("deltalake")
+    deltalake.write_deltalake(str(tmp_path), EVENTS)
+    first = next((tmp_path / "_delta_log").glob("*.json"))
+    lines = [json.loads(line) for line in first.read_text().splitlines()]
+    for line in lines:
+        if "protocol" in line:
+            line["protocol"] |= {
+                "minReaderVersion": 3,
+                "minWriterVersion": 7,
+                "readerFeatures": ["timestampNtz", feature],
+                "writerFeatures": ["timestampNtz", feature],
+            }
+    first.write_text("\n".join(map(json.dumps, lines)))
+    with pytest.raises(InputError, match=rf"a Delta table with {feature}"):
+        event_files(tmp_path)
 
 
 def meds(folder: Path, columns: list[str]) -> Path:

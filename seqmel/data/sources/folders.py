@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from seqmel.core.errors import InputError
+from seqmel.core.errors import InputError, shown
 
-__all__ = ["check_plain", "is_meds", "meds_folder"]
+__all__ = ["check_plain", "delta_files", "is_meds", "meds_folder"]
+
+_READ_AS_FILES = {"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"}
+"""Reader features of Delta tables that leave their current files readable as they are."""
 
 _HOW = {
     "Delta": "deltalake.DeltaTable({0!r}).to_pyarrow_dataset()",
@@ -17,6 +20,46 @@ _HOW = {
 """Kind of table -> code that reads its current rows."""
 
 _MEDS_COLUMNS = {"subject_id", "time", "code", "numeric_value"}
+
+
+def delta_files(path: str) -> list[str] | None:
+    """Return the current files of a Delta table; None for any other path.
+
+    Args:
+        path: The path given by the user.
+
+    Raises:
+        InputError: The table cannot be read, its files cannot be read without the package
+            deltalake, or some of their rows or names are not those of the table.
+    """
+    if not (Path(path) / "_delta_log").is_dir():
+        return None
+    try:
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError
+    except ImportError:
+        raise InputError(
+            f"{path} is a Delta table. Install the package that reads its list of files: pip "
+            "install 'seqmel[delta]'."
+        ) from None
+    try:
+        table = DeltaTable(path)
+        needed = set(table.protocol().reader_features or ()) - _READ_AS_FILES
+        if table.metadata().configuration.get("delta.columnMapping.mode", "none") != "none":
+            needed.add("columnMapping")
+        files = sorted(table.file_uris())
+    except (DeltaError, OSError) as error:
+        raise InputError(
+            f"{path} cannot be read as a Delta table: {' '.join(str(error).split())}"
+        ) from None
+    if needed:
+        raise InputError(
+            f"{path} is a Delta table with {shown(sorted(needed))}, so its files hold more than "
+            "its current rows. Write its rows to Parquet first, or rewrite it without."
+        )
+    if not files:
+        raise InputError(f"{path} is a Delta table without rows.")
+    return files
 
 
 def check_plain(files: Sequence[str], path: str) -> None:

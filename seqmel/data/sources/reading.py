@@ -26,7 +26,7 @@ from seqmel.core.threads import engine_threads
 from seqmel.data.schema import AS_ASKED, may_be_time, recognise_client
 from seqmel.data.sources.arrow_tables import PERIOD, arrow_table, engine_table
 from seqmel.data.sources.csv_files import CSV, Categories, Decimal, register_csv, with_texts
-from seqmel.data.sources.folders import check_plain, is_meds, meds_folder
+from seqmel.data.sources.folders import check_plain, delta_files, is_meds, meds_folder
 from seqmel.data.sources.source import (
     RESERVED,
     ROW,
@@ -453,6 +453,9 @@ def event_files(events: Any) -> list[str]:
             paths_label(events), [file for one in events for file in event_files(one)]
         )
     path = meds_folder(os.fspath(events))
+    current = delta_files(path)
+    if current is not None:
+        return current
     files = _files_of(path)
     if files != [path]:
         check_plain(files, path)
