@@ -58,8 +58,12 @@ def read_config(path: str | Path | None, settings: Iterable[str] = (), **flags: 
             names = new_path(name.strip().split("."))
             put(options, names, parse_yaml(value))
             later.append(names[0])
-        except (yaml.YAMLError, ValueError):
-            raise ConfigError(f"--set {setting!r}: the value is not valid YAML.") from None
+        except (yaml.YAMLError, ValueError) as error:
+            why = "the value is not valid YAML"
+            why += f": {str(error).rstrip('.')}." if isinstance(error, ValueError) else "."
+            if value.count("{") > value.count("}") or value.count("[") > value.count("]"):
+                why += " A bracket is not closed. In a shell, quote it all: --set 'a.b={c: d}'."
+            raise ConfigError(f"--set {setting!r}: {why}") from None
     for name, value in flags.items():
         if value is not None:
             put(options, name.split("."), value)
@@ -143,9 +147,14 @@ class _EachNameOnce(yaml.SafeLoader):
         """Check the names before `<<` merges in others, which may be overridden."""
         node = super().compose_mapping_node(anchor)
         lines: dict[tuple[str, str], int] = {}
-        for key, _ in node.value:
+        for key, value in node.value:
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 line = key.start_mark.line + 1
+                if node.flow_style and ":" in key.value and _is_nothing(value):
+                    spaced = key.value.replace(":", ": ", 1)
+                    raise ValueError(
+                        f"{key.value!r} is one name. A space comes after the colon: {{{spaced}}}."
+                    )
                 if (key.tag, key.value) in lines:
                     there = lines[key.tag, key.value]
                     raise ValueError(
@@ -154,6 +163,10 @@ class _EachNameOnce(yaml.SafeLoader):
                     )
                 lines[key.tag, key.value] = line
         return node
+
+
+def _is_nothing(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.ScalarNode) and not node.value
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

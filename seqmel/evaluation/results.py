@@ -132,8 +132,9 @@ class Scores:
         primary: the primary metric, which the differences use: the given one, else auroc for two
             classes, accuracy for more, r2 for a quantity, concordance for the time to an event.
         rows: one score per feature set and metric.
-        clients: number of scored clients, which have a label and all features.
-        labelled: number of clients with a label.
+        clients: number of scored clients, or rows of a client and a moment, which have a label and
+            all features.
+        labelled: number of clients, or rows, with a label.
         matched: name of a feature set -> number of labelled clients that it has.
         classes: class, or "event" and "censored" -> number of scored rows; empty for a quantity.
         seed: seed of the folds and of LightGBM.
@@ -143,6 +144,7 @@ class Scores:
         groups: errors and calibration by group, if they were asked for.
         edges: the bounds at which the probabilities of a later event are compared; empty for other
             targets than the time to an event.
+        distinct_clients: number of clients of the scored rows, if rows are clients and moments.
 
     Examples:
         >>> import numpy as np, pandas as pd
@@ -167,6 +169,7 @@ class Scores:
     split: dict[str, Any] = field(default_factory=dict)
     groups: Groups | None = None
     edges: tuple[float, ...] = ()
+    distinct_clients: int | None = None
 
     def score(self, features: str, metric: str | None = None) -> Score:
         """Return one score.
@@ -269,6 +272,8 @@ class Scores:
         """
         by: dict[str, Any] = {} if self.groups is None else {"by": self.groups.to_json()}
         by |= {"edges": list(self.edges)} if self.edges else {}
+        if self.distinct_clients is not None:
+            by["distinct_clients"] = self.distinct_clients
         return {
             "target": self.target,
             "task": self.task,
@@ -334,9 +339,10 @@ class Scores:
             if without
             else ""
         )
+        of = "" if self.distinct_clients is None else f"rows of {self.distinct_clients:,} "
         return (
-            f"{self.target}: {self.clients:,} clients{classes}{bounds}, {self._split}; LightGBM, "
-            f"{self.trees} trees.{left_out}"
+            f"{self.target}: {self.clients:,} {of}clients{classes}{bounds}, {self._split}; "
+            f"LightGBM, {self.trees} trees.{left_out}"
         )
 
     @property

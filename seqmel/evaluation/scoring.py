@@ -157,4 +157,5 @@ def score(
         split=problem.about,
         groups=None if by is None else by_group(problem, predicted, by.reindex(scored.index)),
         edges=problem.edges,
+        distinct_clients=len(set(problem.owners.tolist())) if scored.index.nlevels > 1 else None,
     )

@@ -421,6 +421,18 @@ def test_flags_win_over_settings_and_settings_over_the_file(tmp_path: Path) -> N
     assert (config.encoder.name, config.encoder.hidden_size) == ("lstm", 8)  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("schema.kinds={city:text}", "'city:text' is one name. A space comes after the colon"),
+        ("schema.kinds={city:", "not valid YAML. A bracket is not closed. In a shell, quote"),
+    ],
+)
+def test_a_mapping_that_is_mistyped_says_what_is_missing(setting: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        read_config(None, [setting])
+
+
 def test_an_option_that_a_file_has_twice_is_refused_rather_than_its_first_value_passed_over(
     tmp_path: Path,
 ) -> None:

@@ -110,6 +110,9 @@ def test_ids_of_a_csv_file_are_text_where_others_are(tmp_path: Path) -> None:
     assert source.columns["client_id"] == "VARCHAR"
     with pytest.raises(InputError, match=r"ids are text in the source cards and whole numbers in"):
         open_and_infer(two_tables() | {"cards": tables["cards"]}, options())
+    tables["cards"]["client_id"] = tables["cards"]["client_id"].astype(float)
+    with pytest.raises(InputError, match=r"ids are numbers that may have fractions \(double\) in"):
+        open_and_infer(two_tables() | {"cards": tables["cards"]}, options())
 
 
 def test_times_stay_numbers_where_all_tables_count_in_one_unit() -> None:

@@ -242,6 +242,7 @@ def test_the_caption_says_how_rows_were_split_by_time_and_client() -> None:
     features = pd.DataFrame({"x": np.arange(120.0)}, index=rows)
     split = OutOfTime(times, split_clients=True)
     caption = score(y, {"x": features}, folds=2, trees=2, split=split, progress=False).caption
+    assert "left: 120 rows of 30 clients (0: " in caption
     assert "2 folds of clients, each trained on rows of the others before month 3" in caption
 
 

@@ -34,6 +34,7 @@ from seqmel.data.sources.source import (
     connect,
     ident,
     is_integer,
+    is_real,
     literal,
     type_in_words,
 )
@@ -428,10 +429,16 @@ def _client_type(members: list[_Member]) -> str:
     first, *others = kinds
     other = next(n for n in others if kinds[n] != kinds[first])
     raise InputError(
-        f"Client ids are {type_in_words(kinds[first])} in the source {first} and"
-        f" {type_in_words(kinds[other])} in {other}. Use one type:"
+        f"Client ids are {_ids_in_words(kinds[first])} in the source {first} and"
+        f" {_ids_in_words(kinds[other])} in {other}. Use one type:"
         " a client has the same id in all sources."
     )
+
+
+def _ids_in_words(kind: str) -> str:
+    if is_real(kind):
+        return f"numbers that may have fractions ({kind.split('(')[0].lower()})"
+    return type_in_words(kind)
 
 
 def _is_text(kind: str) -> bool:
