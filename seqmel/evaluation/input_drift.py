@@ -92,11 +92,10 @@ class InputDrift:
 
     def table(self) -> Table:
         """Return a table for a terminal, with one row per column in decreasing order of PSI."""
-        from rich.table import Table
+        from rich.table import Column, Table
 
-        table = Table(
-            "column", "PSI", "missing, training → now", "unseen, training → now", "reading"
-        )
+        heads = ("PSI", "missing, training → now", "unseen, training → now", "reading")
+        table = Table(Column("column", overflow="fold"), *heads)
         for name in self._worst():
             column = self.columns[name]
             unseen = "" if column.unseen is None else "{:.2%} → {:.2%}".format(*column.unseen)

@@ -261,7 +261,12 @@ def open_prepared_for(
 
 
 def open_events_for(
-    model: TrainedModel, events: Events, temp_folder: Path | None = None, *, empty: bool = False
+    model: TrainedModel,
+    events: Events,
+    temp_folder: Path | None = None,
+    *,
+    empty: bool = False,
+    new: bool = False,
 ) -> EventSource:
     """Open events to encode them for a model, with the resource limits of its preparation.
 
@@ -271,6 +276,7 @@ def open_events_for(
             names tables that are missing.
         temp_folder: for sorting on disk what exceeds memory.
         empty: accept events without rows.
+        new: these are new events of clients whose earlier ones are in states.
 
     Returns:
         The opened events.
@@ -285,9 +291,10 @@ def open_events_for(
     )
     missing = [name for name in model.schema.sources if name not in (event_tables(events) or ())]
     if missing:
+        without = "All clients are embedded without"
         warnings.warn(
             f"No events of the source {shown(missing)} are given, which the model was trained on."
-            " All clients are embedded without.",
+            f" {'Clients keep what their states have of it' if new else without}.",
             EventsWarning,
             stacklevel=2,
         )

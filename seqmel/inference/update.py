@@ -215,7 +215,7 @@ def update_embeddings(
     placed = resolve_device(asked.device)
     tune_malloc()
     with scratch_folder(output) as scratch:
-        source = open_events_for(model, events, scratch, empty=True)
+        source = open_events_for(model, events, scratch, empty=True, new=True)
         if source.is_empty:
             return _nothing_new(model, source, state, output, how, shard)
         with atomic_write(state) as new_state, atomic_write(output) as partial:

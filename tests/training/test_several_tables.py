@@ -101,6 +101,14 @@ def test_a_missing_table_is_named_in_a_warning(model: seqmel.Model) -> None:
     pd.testing.assert_frame_equal(found, model.embed(none))
 
 
+def test_a_night_without_a_table_keeps_what_the_states_have(
+    model: seqmel.Model, tmp_path: Path
+) -> None:
+    cards = {"cards": two_tables()["cards"]}
+    with pytest.warns(EventsWarning, match=r"Clients keep what their states have of it"):
+        model.embed(cards, state=tmp_path / "state.parquet", progress=False)
+
+
 def test_drift_counts_a_column_in_events_of_its_table_only(model: seqmel.Model) -> None:
     tables = two_tables()
     more = tables | {"clicks": pd.concat([tables["clicks"]] * 3)}
