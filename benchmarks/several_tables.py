@@ -2,17 +2,20 @@
 
     python benchmarks/several_tables.py EVENTS CLIENTS --target buys \
       --table "bought: not is_cancel" --table "cancelled: is_cancel" [--drop is_cancel] \
-      [--clients 2000] [--folds 5] [--epochs 5]
+      [--clients 2000] [--folds 5] [--epochs 5] [-o rows.json]
 
-Each --table names a table and, in the syntax of pandas' query, which events are in it. A column of
---drop is what the tables are split by, so that they do not need it; the one table keeps it. Both
-models are trained without labels on the events of the first clients, as `seqmel train` does by
-default. The difference is paired over folds.
+Each --table names a table and, in the syntax of pandas' query, which events are in it. Columns that
+are empty in a table, or that --drop names because the tables are split by them, are left out of it;
+the one table keeps them. A model is trained without labels on the one table, on each table alone,
+and on all tables, on the events of the first clients and as `seqmel train` does by default. A
+client without an event in a table has the mean vector of the others there. Differences are to the
+one table, paired over folds.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +25,11 @@ import pandas as pd
 from seqmel import read_labels, score, train
 from seqmel.core.progress import console_progress
 
+ONE, ALL = "one table", "several tables"
+
 
 def main() -> None:
-    """Print a row per set of vectors and model."""
+    """Print a row per target and set of vectors, and write them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("events", type=Path)
     parser.add_argument("clients_file", metavar="CLIENTS", type=Path)
@@ -37,6 +42,7 @@ def main() -> None:
     parser.add_argument("--trees", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, help="of the training without labels")
+    parser.add_argument("-o", "--output", type=Path, help="a JSON file of the rows")
     asked = parser.parse_args()
     events = pd.read_parquet(asked.events).drop(columns=asked.ignore)
     client = str(events.columns[0])
@@ -45,31 +51,43 @@ def main() -> None:
     tables = {}
     for given in asked.tables:
         name, _, condition = given.partition(":")
-        tables[name.strip()] = events.query(condition.strip()).drop(columns=asked.drop)
+        table = events.query(condition.strip(), engine="python").drop(columns=asked.drop)
+        tables[name.strip()] = table.dropna(axis="columns", how="all")
     if sum(map(len, tables.values())) != len(events):
         parser.error("the tables do not hold each event once")
+    sets: dict[str, Any] = {ONE: events} | {f"{n} alone": t for n, t in tables.items()}
+    sets[ALL] = tables
     vectors: dict[str, pd.DataFrame] = {}
-    for name, given in (("one table", events), ("several tables", tables)):
+    for name, given in sets.items():
         model = train(given, seed=asked.seed, epochs=asked.epochs, progress=console_progress())
-        vectors[name] = model.embed(given)
-        print(f"{name}: {vectors[name].shape[1]:,} dimensions", flush=True)
+        found = model.embed(given).reindex(first)
+        vectors[name] = found.fillna(found.mean())
+        print(f"{name}: {found.shape[1]:,} dimensions", flush=True)
+    rows = []
     probes = {f"{name}: linear": name for name in vectors}
-    print("\n| target | read by | one table | several tables | difference |\n|---|---|---|---|---|")
     for target in asked.target:
         y = read_labels(asked.clients_file, target, client=client)
-        found = score(y, vectors, probes=probes, folds=asked.folds, trees=asked.trees, threads=1)
-        for reader, end in (("LightGBM", ""), ("linear", ": linear")):
-            one, several = (np.array(found.score(name + end).folds) for name in vectors)
-            cells = [_words(one), _words(several), _words(several - one)]
-            print(f"| {target} ({found.primary}) | {reader} | {' | '.join(cells)} |", flush=True)
+        scores = score(y, vectors, probes=probes, folds=asked.folds, trees=asked.trees, threads=1)
+        for name in vectors:
+            row: dict[str, Any] = {"target": target, "metric": scores.primary, "events": name}
+            for reader, end in (("LightGBM", ""), ("linear", ": linear")):
+                folds = np.array(scores.score(name + end).folds)
+                row[reader] = _interval(folds)
+                base = np.array(scores.score(ONE + end).folds)
+                row[f"{reader} difference"] = None if name == ONE else _interval(folds - base)
+            rows.append(row)
+            print(json.dumps(row), flush=True)
+    if asked.output:
+        lines = ",\n ".join(map(json.dumps, rows))
+        asked.output.write_text(f"[\n {lines}\n]\n", encoding="utf-8")
 
 
-def _words(folds: np.ndarray[Any, Any]) -> str:
-    """Return the mean and its 95 % interval over folds."""
+def _interval(folds: np.ndarray[Any, Any]) -> list[float]:
+    """Return the mean over folds and half of its 95 % interval."""
     from scipy.stats import t
 
     half = t.ppf(0.975, len(folds) - 1) * folds.std(ddof=1) / len(folds) ** 0.5
-    return f"{folds.mean():.3f} ± {half:.3f}"
+    return [round(float(folds.mean()), 3), round(float(half), 3)]
 
 
 if __name__ == "__main__":
