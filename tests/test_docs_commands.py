@@ -41,6 +41,7 @@ NOT_HERE = {
     "16,64,full": "needs hundreds of labels; tests/evaluation/test_curves.py has them",
     "study/model": "is what tune writes",
     "MEDS_FOLDER": "tests/data and tests/training have such folders",
+    "members.parquet": "needs clients of two kinds; tests/evaluation/test_audit.py has them",
     "push": "needs an account",
     "pull": "needs an account",
     "tune": "tests/experiment/test_tuning.py runs it",
@@ -250,7 +251,7 @@ def test_what_a_page_shows_runs_as_printed(
         elif runs_here(text):
             words = shlex.split(text)
             clear(words[words.index("-o") + 1] if "-o" in words else "none")
-            if words[0] == "evaluate":
+            if words[0] in ("evaluate", "audit"):
                 words += ["--folds", "2", "--trees", "2"]
             done = in_process.seqmel(*words)
             assert done.returncode == 0, f"seqmel {text}\n{done.stderr}"

@@ -6,7 +6,7 @@ import datetime as dt
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from html import escape
@@ -43,6 +43,7 @@ from seqmel.inference.options import EmbedOptions
 from seqmel.model import AnyModel, TrainedModel, as_model
 
 if TYPE_CHECKING:
+    from seqmel.evaluation.audit_results import Audit
     from seqmel.evaluation.results import Scores
     from seqmel.evaluation.splits import Split
     from seqmel.inference.online import Scorer
@@ -652,6 +653,96 @@ class Model(TrainedModel):
             trees=trees,
             seed=seed,
             split=split,
+            progress=progress,
+        )
+
+    def audit(
+        self,
+        events: Events,
+        *,
+        sensitive: Table | None = None,
+        column: str | Sequence[str] | None = None,
+        labels: Table | None = None,
+        target: str | Sequence[str] | None = None,
+        members: Table | Iterable[object] | None = None,
+        trained_on: Events | None = None,
+        weaken: Sequence[str] = (),
+        known: Sequence[int] | None = None,
+        clients: int = 2_000,
+        client: str | None = None,
+        folds: int = 5,
+        trees: int = 500,
+        seed: int = 0,
+        device: str = "auto",
+        progress: Reporting = None,
+    ) -> Audit:
+        """Attack the vectors of clients, to see what they give away.
+
+        Each attack is made in the same way on plain aggregates, and is shown beside chance. The
+        attacks: find a client by a few of its events, predict a column that should not be known,
+        and tell the clients of the training from others.
+
+        `seqmel audit` does the same.
+
+        Args:
+            events: the events; see `seqmel.open_events`.
+            sensitive: a table with one row per client, with columns that should not be known.
+            column: these columns, one or several.
+            labels: a table with one row per client, to see what weakened vectors cost in quality.
+            target: the columns to predict, one or several.
+            members: the ids of the clients that the model was trained on, or a table of them.
+            trained_on: the events that the model was trained on, in place of `members`. The
+                validation split of training then counts as not trained on.
+            weaken: weakened embeddings to attack too: "int8", "binary", "float16", "noise=0.5"
+                (Gaussian, in standard deviations of each dimension), "dim=16" (principal
+                components), or several joined by "+".
+            known: numbers of consecutive events that the attacker has of a client. None takes those
+                of 5, 10 and 20 that enough clients have twice.
+            clients: maximum number of clients to find, and of members and other clients each. The
+                recall depends on it.
+            client: the client column of the tables; None recognises it.
+            folds: number of cross-validation folds.
+            trees: number of LightGBM trees.
+            seed: seed of all random choices.
+            device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+            progress: None shows progress on a terminal and in a notebook, True everywhere, False
+                nowhere; or a `Progress`.
+
+        Returns:
+            The figures of all attacks, with 95 % intervals.
+
+        Raises:
+            ConfigError: an option is out of range or lacks its counterpart.
+            SeqmelError: events or tables cannot be read, or there are too few clients.
+
+        Examples:
+            >>> import seqmel
+            >>> data = seqmel.generate_card_data(40)
+            >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
+            >>> found = model.audit(
+            ...     data.events, sensitive=data.clients, column="gender", trees=5, weaken=["int8"]
+            ... )
+            >>> [row.vectors for row in found.figures if row.attack == "attribute"]
+            ['aggregates', 'embeddings', 'int8']
+        """
+        from seqmel.api.auditing import columns_of, members_of
+        from seqmel.evaluation.audit import audit
+
+        hidden = columns_of(self, sensitive, column, client, ("--sensitive", "--column"))
+        wanted = columns_of(self, labels, target, client, ("--labels", "--target"))
+        return audit(
+            self,
+            events,
+            sensitive=hidden,
+            quality=wanted,
+            members=members_of(self, members, trained_on, progress),
+            weaken=weaken,
+            known=known,
+            clients=clients,
+            folds=folds,
+            trees=trees,
+            seed=seed,
+            device=device,
             progress=progress,
         )
 

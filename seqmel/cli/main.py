@@ -53,6 +53,7 @@ for command in (
     commands.score,
     commands.drift,
     commands.retrieval,
+    commands.audit,
     commands.experiment,
     commands.report,
     commands.runs,

@@ -33,6 +33,7 @@ __all__ = [
     "side_by_side",
     "spread",
     "spread_boosters",
+    "standardiser",
 ]
 
 _CLIP = 10.0  # deviations, as of `seqmel.nn.heads`
@@ -177,10 +178,10 @@ class LinearProbe:
     def predict(self, x: Floats, y: npt.NDArray[Any], tested: Floats, classes: int) -> Floats:
         """Train on (x, y) and predict for `tested`, as `Downstream.predict` describes."""
         x, y = self._some(x, y)
-        standardised = _standardised(x)
-        part = standardised(x), y, np.ones(len(y))
+        standardise = standardiser(x)
+        part = standardise(x), y, np.ones(len(y))
         weight, bias = logistic(*part, classes, self.seed) if classes else ridge(*part)
-        scores = standardised(tested) @ weight.T + bias
+        scores = standardise(tested) @ weight.T + bias
         return softmax(scores) if classes else np.asarray(scores[:, 0])
 
     def survival(self, x: Floats, y: Floats, tested: Floats, edges: tuple[float, ...]) -> Floats:
@@ -192,11 +193,11 @@ class LinearProbe:
         from seqmel.core.survival_loss import survival_losses
 
         x, y = self._some(x, y)
-        standardised = _standardised(x)
+        standardise = standardiser(x)
         loss = functools.partial(survival_losses, edges=edges)
-        part = standardised(x), y.astype(np.float32), np.ones(len(y))
+        part = standardise(x), y.astype(np.float32), np.ones(len(y))
         weight, bias = fit_shared_weights(loss, len(edges), *part, self.seed)
-        outputs = (standardised(tested) @ weight)[:, None] + bias
+        outputs = (standardise(tested) @ weight)[:, None] + bias
         return Target(name="", edges=edges).survival(outputs)
 
     def _some(self, x: Floats, y: npt.NDArray[Any]) -> tuple[Floats, npt.NDArray[Any]]:
@@ -250,7 +251,7 @@ class CachedPredictor:
         return found
 
 
-def _standardised(x: Floats) -> Callable[[Floats], npt.NDArray[np.float32]]:
+def standardiser(x: Floats) -> Callable[[Floats], npt.NDArray[np.float32]]:
     """Return a function that standardises rows like x, as the heads of fine-tuning do.
 
     Missing values become the mean. Columns that vary by rounding alone become zero, and values are

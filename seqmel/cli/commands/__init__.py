@@ -3,6 +3,7 @@
 Heavy libraries are imported when a command runs, so that `--help` stays fast.
 """
 
+from seqmel.cli.commands.audit import audit
 from seqmel.cli.commands.config import config
 from seqmel.cli.commands.demo import demo
 from seqmel.cli.commands.describe import describe
@@ -35,6 +36,7 @@ from seqmel.cli.commands.tune import tune
 from seqmel.cli.commands.version import version
 
 __all__ = [
+    "audit",
     "config",
     "demo",
     "describe",
