@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -18,12 +19,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MIN_CLIENTS", "MapLayout", "global_score", "map_layouts", "neighbourhood_auc"]
+from seqmel.core.errors import ConfigError
+
+__all__ = [
+    "MIN_CLIENTS",
+    "OPTIONAL",
+    "MapLayout",
+    "global_score",
+    "map_layouts",
+    "neighbourhood_auc",
+]
 
 MIN_CLIENTS = 10
 """Fewer clients are not drawn."""
 
-_DIRECTIONS = 30  # principal components for t-SNE and UMAP; the others are noise and cost time
+OPTIONAL = {"UMAP": "umap", "TriMap": "trimap", "PaCMAP": "pacmap"}
+"""Layout -> the extra that it needs, which is named like its module."""
+
+_DIRECTIONS = 30  # principal components for all but PCA; the others are noise and cost time
 _MOST_SCORED = 2_000  # clients that the scores are measured on
 
 Floats = npt.NDArray[np.float64]
@@ -49,14 +62,17 @@ class MapLayout:
 
 
 def map_layouts(vectors: npt.NDArray[np.float32], *, seed: int) -> list[MapLayout]:
-    """Lay out vectors by PCA, t-SNE, and UMAP if it is installed.
+    """Lay out vectors by PCA, t-SNE, and those of UMAP, TriMap and PaCMAP that are installed.
 
     Args:
         vectors: (N, D), at least ten.
-        seed: The seed of t-SNE, UMAP and the clients that the scores are measured on.
+        seed: The seed of the layouts and the clients that the scores are measured on.
 
     Returns:
         The layouts with their scores, measured on up to 2,000 clients.
+
+    Raises:
+        ConfigError: The installed TriMap is too old to be repeatable.
     """
     points, fractions = _principal(vectors)
     noted = (
@@ -65,8 +81,13 @@ def map_layouts(vectors: npt.NDArray[np.float32], *, seed: int) -> list[MapLayou
     )
     near = "neighbours stay near; distances between groups mean little"
     found = [("PCA", noted, points[:, :2]), ("t-SNE", near, _tsne(points, seed))]
-    if importlib.util.find_spec("umap") is not None:
+    if _installed("UMAP"):
         found.append(("UMAP", near, _umap(points, seed)))
+    groups = "made to keep groups in place among each other as well as neighbours"
+    if _installed("TriMap"):
+        found.append(("TriMap", groups, _trimap(points, seed)))
+    if _installed("PaCMAP"):
+        found.append(("PaCMAP", groups, _pacmap(points, seed)))
     standard = _standardised(vectors)
     order = np.random.default_rng(seed).permutation(len(vectors))[:_MOST_SCORED]
     return [
@@ -161,6 +182,37 @@ def _tsne(points: Floats, seed: int) -> Floats:
         fitted = TSNE(2, perplexity=perplexity, init="random", random_state=seed).fit_transform(
             points
         )
+    return np.asarray(fitted, np.float64)
+
+
+def _installed(name: str) -> bool:
+    return importlib.util.find_spec(OPTIONAL[name]) is not None
+
+
+def _trimap(points: Floats, seed: int) -> Floats:
+    """Triplets of points (Amid, Warmuth, arXiv 1910.00204)."""
+    trimap: Any = importlib.import_module("trimap")
+    if not hasattr(trimap, "TorchTRIMAP"):  # its older form has no seed
+        raise ConfigError(
+            "The installed trimap is too old. Install it: pip install -U 'seqmel[trimap]'"
+        )
+    inliers = min(12, (len(points) - 1) // 3)
+    layout = trimap.TorchTRIMAP(n_inliers=inliers, random_state=seed, device="cpu")
+    return np.asarray(layout.fit_transform(points), np.float64)
+
+
+def _pacmap(points: Floats, seed: int) -> Floats:
+    """Near, mid-near and far pairs of points (Wang et al., JMLR 22, 2021)."""
+    if not np.ptp(points):  # all vectors are equal, and it divides by their spread
+        return np.zeros((len(points), 2))
+    pacmap: Any = importlib.import_module("pacmap")
+    logging.getLogger("pacmap").setLevel(logging.ERROR)  # that a seed is set
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a seed disables its threads
+        layout = pacmap.PaCMAP(
+            n_neighbors=min(10, (len(points) - 1) // 3), random_state=seed, apply_pca=False
+        )
+        fitted = layout.fit_transform(points.astype(np.float32))
     return np.asarray(fitted, np.float64)
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from seqmel.evaluation.map_layouts import MIN_CLIENTS, map_layouts
-from seqmel.report.page import Colouring, Layout, Map
+from seqmel.evaluation.map_layouts import MIN_CLIENTS, OPTIONAL, MapLayout, map_layouts
+from seqmel.report.page import Colouring, Layout, Map, MapClient, MapPage
 
-__all__ = ["colouring", "draw_map"]
+__all__ = ["colouring", "draw_map", "map_page"]
 
 _MAX_CLASSES = 8
 
@@ -22,18 +23,46 @@ Floats = npt.NDArray[np.float64]
 def draw_map(
     vectors: npt.NDArray[np.float32], colourings: list[Colouring], *, seed: int
 ) -> Map | None:
-    """Compute the layouts: PCA, t-SNE, and UMAP if it is installed.
+    """Compute the layouts; see `map_layouts`.
 
     Args:
         vectors: (S, D) embeddings.
         colourings: What the points can be coloured by.
-        seed: The seed of t-SNE and UMAP.
+        seed: The seed of the layouts.
 
     Returns:
         The map, or None for fewer than ten clients.
     """
     if len(vectors) < MIN_CLIENTS:
         return None
+    return _as_map(map_layouts(vectors, seed=seed), colourings)
+
+
+def map_page(
+    layouts: Sequence[MapLayout], clients: Sequence[Any], labels: pd.Series[Any] | None, *, of: str
+) -> MapPage:
+    """Return a page with a map alone.
+
+    Args:
+        layouts: At least one.
+        clients: The client ids, in the order of the points.
+        labels: One value per client to colour by; None colours all alike.
+        of: The file of the vectors, for the title.
+    """
+    colours = (
+        Colouring("", ["client"], [0.0] * len(clients))
+        if labels is None
+        else colouring(str(labels.name), labels)
+    )
+    return MapPage(
+        title=of,
+        sample=f"{len(clients):,} clients by their embeddings",
+        map=_as_map(layouts, [colours]),
+        clients=[MapClient(str(client)) for client in clients],
+    )
+
+
+def _as_map(found: Sequence[MapLayout], colourings: list[Colouring]) -> Map:
     layouts = [
         _layout(
             layout.name,
@@ -41,11 +70,13 @@ def draw_map(
             f"{layout.neighbours:.2f}",
             layout.points,
         )
-        for layout in map_layouts(vectors, seed=seed)
+        for layout in found
     ]
-    missing = []
-    if "UMAP" not in [layout.name for layout in layouts]:
-        missing.append("UMAP is not installed (pip install umap-learn).")
+    missing = [
+        f"{name} is not installed (pip install 'seqmel[{extra}]')."
+        for name, extra in OPTIONAL.items()
+        if name not in {layout.name for layout in found}
+    ]
     return Map(layouts, colourings, missing)
 
 

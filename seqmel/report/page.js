@@ -193,11 +193,13 @@ function map() {
     pen.globalAlpha = 0.78;
     page.clients.forEach((_, i) => { pen.fillStyle = tint(i)[0]; disc(i, radius); pen.fill(); });
     pen.globalAlpha = 1; pen.strokeStyle = colour("ink");
-    pen.lineWidth = 1.2; for (const i of page.clients[selected].near) { disc(i, radius + 3); pen.stroke(); }
-    pen.lineWidth = 2.4; disc(selected, radius + 4); pen.stroke();
+    if (page.data) {
+      pen.lineWidth = 1.2; for (const i of page.clients[selected].near) { disc(i, radius + 3); pen.stroke(); }
+      pen.lineWidth = 2.4; disc(selected, radius + 4); pen.stroke();
+    }
     if (over >= 0) { pen.lineWidth = 2; disc(over, radius + 2); pen.stroke(); }
     canvas.style.touchAction = zoom > 1 ? "none" : "pan-y";  // the whole map lets a finger scroll past it
-    canvas.setAttribute("aria-label", `Map of ${count(page.clients.length)} clients by ${layout.name}, coloured by ${colouring.name}`);
+    canvas.setAttribute("aria-label", `Map of ${count(page.clients.length)} clients by ${layout.name}${colouring.name && `, coloured by ${colouring.name}`}`);
   }
   function settle() {
     tint = shade(colouring);
@@ -206,9 +208,9 @@ function map() {
     const known = colouring.values.filter((v) => v !== null);
     key.replaceChildren(colouring.classes.length ? legend(classes) : make("ul", { class: "legend" },
       make("li", {}, short(Math.min(...known)), make("span", { class: "ramp" }), short(Math.max(...known)), " (by rank)")));
-    const client = page.clients[selected].id;
-    chosen.replaceChildren("Chosen: ", make("strong", {}, client), ". ", make("a", { href: "#explorer" }, "See it in the explorer"));
-    note.textContent = `${layout.name}: ${layout.note}. Ringed: the client in the explorer and its neighbours. ${page.map.missing.join(" ")}`;
+    const client = page.clients[selected].id, more = page.data ? ["See it in the explorer", "Ringed: the client in the explorer and its neighbours. "] : ["", ""];
+    if (page.data) chosen.replaceChildren("Chosen: ", make("strong", {}, client), ". ", make("a", { href: "#explorer" }, more[0]));
+    note.textContent = `${layout.name}: ${layout.note}. ${more[1]}${page.map.missing.join(" ")}`;
     draw();
   }
   function under(event) {
@@ -221,7 +223,8 @@ function map() {
     const [found, x, y] = under(event);
     over = found; tip.hidden = found < 0;
     if (found >= 0) {
-      tip.textContent = `${page.clients[found].id}: ${colouring.name} ${tint(found)[1]}, ${count(page.clients[found].length)} events`;
+      const of = page.clients[found], words = [colouring.name && `${colouring.name} ${tint(found)[1]}`, page.data && `${count(of.length)} events`];
+      tip.textContent = [of.id, words.filter(Boolean).join(", ")].filter(Boolean).join(": ");
       tip.style.left = Math.max(0, Math.min(x + 12, size()[0] - tip.offsetWidth)) + "px"; tip.style.top = y + 14 + "px";
     }
     draw();
@@ -256,7 +259,7 @@ function map() {
     move(dx / fingers.size, dy / fingers.size);
     fingers.set(event.pointerId, event);
   });
-  const lift = (event) => { fingers.delete(event.pointerId); if (event.type === "pointerup" && moved < 6) { hover(event); if (over >= 0) open(over); } };
+  const lift = (event) => { fingers.delete(event.pointerId); if (event.type === "pointerup" && moved < 6) { hover(event); if (over >= 0 && page.data) open(over); } };
   canvas.addEventListener("pointerup", lift);
   canvas.addEventListener("pointercancel", lift);
   canvas.addEventListener("pointerleave", () => { over = -1; tip.hidden = true; draw(); });
@@ -272,7 +275,7 @@ function map() {
   body.append(make("div", { class: "card" },
     make("div", { class: "controls" },
       choose("Drawn by", page.map.layouts.map((l) => l.name), (i) => { layout = page.map.layouts[i]; settle(); reset(); }),
-      choose("Coloured by", page.map.colourings.map((c) => c.name), (i) => { colouring = page.map.colourings[i]; settle(); }),
+      page.map.colourings[0].name ? choose("Coloured by", page.map.colourings.map((c) => c.name), (i) => { colouring = page.map.colourings[i]; settle(); }) : "",
       make("div", {}, button("+", "Zoom in", () => zoomBy(1.4)), " ", button("−", "Zoom out", () => zoomBy(1 / 1.4)), " ", button("Whole map", "Show the whole map", reset))),
     make("div", { class: "plane" }, canvas, tip), key, chosen, note,
     make("p", { class: "quiet small", id: "map-help" }, "Wheel, pinch or + and − zoom; drag or arrow keys move; 0 shows the whole map.")));
@@ -433,6 +436,7 @@ function reasons() {
   }
 }
 
-header(); run(); data(); quality(); map(); explorer(); reasons();
+if (page.data) { header(); run(); data(); quality(); map(); explorer(); reasons(); }
+else { at("title").append(page.title); at("sample").append(page.sample); map(); }
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => redraws.forEach((redraw) => redraw()));
 document.documentElement.dataset.drawn = "yes";

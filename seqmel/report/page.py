@@ -26,6 +26,8 @@ __all__ = [
     "Fact",
     "Layout",
     "Map",
+    "MapClient",
+    "MapPage",
     "Moment",
     "Page",
     "Quality",
@@ -298,12 +300,29 @@ class Page:
     reasons: list[Reason]
 
 
-def render(page: Page) -> str:
+@dataclass(frozen=True)
+class MapClient:
+    """A point of a map alone."""
+
+    id: str
+
+
+@dataclass(frozen=True)
+class MapPage:
+    """A page with a map and nothing else."""
+
+    title: str
+    sample: str
+    map: Map
+    clients: list[MapClient]
+
+
+def render(page: Page | MapPage) -> str:
     """Render the HTML file. It is deterministic."""
     here = files("seqmel.report")
-    parts = {
-        name: (here / f"page.{name}").read_text(encoding="utf-8") for name in ("html", "css", "js")
-    }
+    of = {"html": "page.html" if isinstance(page, Page) else "map.html"}
+    of |= {"css": "page.css", "js": "page.js"}
+    parts = {name: (here / file).read_text(encoding="utf-8") for name, file in of.items()}
     data = json.dumps(
         _finite(asdict(page)), ensure_ascii=False, allow_nan=False, separators=(",", ":")
     )

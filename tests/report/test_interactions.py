@@ -6,13 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from browser import BROWSER, Browser
 from small import card_events
 
+from seqmel.evaluation.map_layouts import MapLayout
 from seqmel.inference.explain import explain
 from seqmel.model import Model
+from seqmel.report.maps import map_page
+from seqmel.report.page import render
 from seqmel.report.writing import write_report
 
 pytestmark = [
@@ -190,6 +194,30 @@ def test_pointing_tells_of_a_client_and_leaving_ends_it(opened: Browser) -> None
     opened.mouse("mouseMoved", left - 30, top - 30)
     opened.frame()
     assert opened.run(f"{tip}.hidden") is True
+
+
+def test_a_map_alone_tells_of_a_client_and_its_label_and_takes_clicks(
+    window: Browser, tmp_path: Path
+) -> None:
+    points = np.random.default_rng(0).normal(size=(12, 2))
+    layouts = [MapLayout(name, "a note", points, 1.0, 0.5) for name in ("PCA", "t-SNE")]
+    labels = pd.Series(["a", "b"] * 6, name="kind")
+    for given, words in ((labels, "x3: kind b"), (None, "x3")):
+        made = map_page(layouts, [f"x{i}" for i in range(12)], given, of="v.parquet")
+        page = tmp_path / "map.html"
+        page.write_text(render(made), encoding="utf-8")
+        window.window(1200, 900)
+        window.open(page)
+        window.run(f"{MAP}.scrollIntoView({{block: 'center'}})")
+        window.frame()
+        choose(window, 0, 1)
+        window.mouse("mouseMoved", *spot(window, 3))
+        window.frame()
+        assert window.run("document.querySelector('.tip').textContent") == words
+        for kind in ("mousePressed", "mouseReleased"):
+            window.mouse(kind, *spot(window, 3))
+        window.frame()
+        assert window.complaints == []
 
 
 def test_a_click_opens_the_client_in_the_explorer_and_the_map_leads_there(opened: Browser) -> None:

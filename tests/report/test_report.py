@@ -341,7 +341,7 @@ def test_umap_is_drawn_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) ->
     drawn = draw_map(vectors, [], seed=0)
     assert drawn is not None
     assert [layout.name for layout in drawn.layouts] == ["PCA", "t-SNE"]
-    assert "umap-learn" in drawn.missing[0]
+    assert "seqmel[umap]" in drawn.missing[0]
 
 
 def test_equal_vectors_give_a_map_of_one_point() -> None:

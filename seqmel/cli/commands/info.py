@@ -17,6 +17,8 @@ _EXTRAS = {
     "faiss": ("faiss-cpu",),
     "usearch": ("usearch",),
     "umap": ("umap-learn",),
+    "trimap": ("trimap",),
+    "pacmap": ("pacmap",),
     "tune": ("optuna",),
     "hub": ("huggingface-hub",),
     "tensorboard": ("tensorboardX",),

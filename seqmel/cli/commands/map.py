@@ -12,12 +12,12 @@ from seqmel.core.errors import ConfigError, InputError
 
 __all__ = ["map_command"]
 
-_FORMATS = (".png", ".svg", ".pdf")
+_FORMATS = (".html", ".png", ".svg", ".pdf")
 
 
 def map_command(
     embeddings: Annotated[Path, typer.Argument(help="A file of seqmel embed.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A PNG, SVG or PDF file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="An HTML, PNG, SVG or PDF file.")],
     labels: Annotated[
         Path | None, typer.Option(help="Table with one row per client, to colour by.")
     ] = None,
@@ -36,9 +36,11 @@ def map_command(
     from seqmel.data.tables.labels import likely_client, read_column, read_embeddings
     from seqmel.evaluation.map_layouts import MIN_CLIENTS, map_layouts
     from seqmel.evaluation.map_picture import colour_values, draw_layouts
+    from seqmel.report.maps import map_page
+    from seqmel.report.page import render
 
     if output.suffix.lower() not in _FORMATS:
-        raise ConfigError(f"{output} is not a picture. Name a file with {', '.join(_FORMATS)}.")
+        raise ConfigError(f"{output} is no map. Name a file with {', '.join(_FORMATS)}.")
     if (labels is None) != (colour is None):
         raise ConfigError("Labels and the column to colour by belong together: --labels, --colour.")
     if clients < MIN_CLIENTS:
@@ -51,15 +53,21 @@ def map_command(
         drawn = np.random.default_rng(seed).permutation(len(frame))[:clients]
         frame = frame.iloc[np.sort(drawn)]
     values = None
+    page = output.suffix.lower() == ".html"
     if labels is not None and colour is not None:
         client = client or likely_client(str(labels), str(frame.index.name))
         column = read_column(str(labels), colour, option="--colour", client=client)
-        values = colour_values(column.reindex(frame.index))
+        values = column.reindex(frame.index)
+        values = values if page else colour_values(values)
         if values.isna().all():
             raise InputError(f"No client of {embeddings} has a value of {colour!r} in {labels}.")
     layouts = map_layouts(frame.to_numpy(np.float32), seed=seed)
     with atomic_write(output) as partial:
-        draw_layouts(partial, layouts, values, suffix=output.suffix.lower())
+        if page:
+            made = map_page(layouts, frame.index.tolist(), values, of=embeddings.name)
+            partial.write_text(render(made), encoding="utf-8")
+        else:
+            draw_layouts(partial, layouts, values, suffix=output.suffix.lower())
     for layout in layouts:
         typer.echo(
             f"{layout.name}: global score {layout.global_score:.2f}, neighbours kept "
