@@ -92,8 +92,8 @@ class Config(Options):
     embedding_dim."""
     pca_dim: Positive | Literal["auto"] | None = "auto"
     """Number of principal components that the pooled states, without category_mean, are reduced to
-    after training: auto takes 2 sqrt(clients), from 32 to 256; null keeps all dimensions. Only
-    without embedding_dim."""
+    after training: auto takes at most 2 sqrt(clients), from 32 to 256, and keeps those that two
+    halves of a client's events repeat; null keeps all dimensions. Only without embedding_dim."""
     recency_features: bool = True
     """Append three fixed features: log number of events, days since the first and since the
     last. Only without embedding_dim."""

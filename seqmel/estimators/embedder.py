@@ -56,7 +56,7 @@ class SequenceEmbedder(SequenceTransformer):
         category_mean: options of the pooling "category_mean", such as
             {"column": "mcc", "values": 100}.
         pca_dim: number of principal components that the pooled states are reduced to after
-            training; "auto" takes 2 sqrt(clients), from 32 to 256, None keeps all dimensions.
+            training; "auto" takes at most 2 sqrt(clients), from 32 to 256, None keeps all.
             Without `embedding_dim` only.
         matryoshka: Matryoshka sizes: prefixes of the vector that are trained to be usable
             embeddings. Needs `embedding_dim`.

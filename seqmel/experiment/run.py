@@ -577,6 +577,7 @@ def _trained(
 ) -> TrainedModel:
     """Train a model on all events, and on labels if parts of its objective need them."""
     from seqmel.training.batches import resolve_auto_options, resolve_clock_shifts
+    from seqmel.training.components_fit import config_of_components
     from seqmel.training.fit import fit
 
     config = resolve_clock_shifts(
@@ -588,6 +589,7 @@ def _trained(
     labels = dict.fromkeys(config.labelled, seen) if seen is not None else None
     encoder, history = fit(prepared.sequences, prepared.vocabulary, config, labels=labels)
     metrics = {"history": history, "seconds": time.monotonic() - began}
+    config = config_of_components(config, encoder)
     return TrainedModel(config, prepared.schema, prepared.vocabulary, encoder, metrics)
 
 

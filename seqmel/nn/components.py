@@ -78,3 +78,12 @@ class PrincipalComponents(nn.Module):
         directions = directions * (values > 1e-6 * values[:1].clamp(min=1e-6))
         self.mean.copy_(mean)
         self.weight.copy_((directions * scale.unsqueeze(1)).T)
+
+    @torch.no_grad()
+    def keep(self, components: Tensor) -> None:
+        """Keep only some components.
+
+        Args:
+            components: (K,) int64, their positions.
+        """
+        self.weight = self.weight[components]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -74,7 +73,7 @@ def split_clients(sequences: EncodedSequences, config: Config) -> ClientSplit:
 
 
 def resolve_auto_options(config: Config, sequences: EncodedSequences) -> Config:
-    """Resolve the options that depend on the data: lengths of slices, epochs, and `pca_dim`.
+    """Resolve the options that depend on the data: lengths of slices and epochs.
 
     Without a sequence encoder (the default) half as many steps are trained as with one. More than
     100,000 clients are not passed over as a whole, unless the number of epochs is given.
@@ -112,13 +111,8 @@ def resolve_auto_options(config: Config, sequences: EncodedSequences) -> Config:
             aim = _ENCODER_STEPS
             most = _MAX_ENCODER_EPOCHS
         epochs = min(most, max(_MIN_EPOCHS, -(-aim // steps)))
-    components = config.pca_dim
-    if components == "auto":
-        # Small components of few clients are noise, and a linear model scales them up.
-        components = min(256, max(32, round(2 * math.sqrt(len(sequences)))))
     return config.model_copy(
         update={
-            "pca_dim": components,
             "views": views.model_copy(update={"min_length": shortest, "max_length": longest}),
             "training": training.model_copy(
                 update={"epochs": epochs, "epoch_clients": epoch_clients}

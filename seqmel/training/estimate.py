@@ -21,6 +21,7 @@ from seqmel.core.units import duration_words
 from seqmel.data.sources.reading import Events
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.training.batches import split_clients
+from seqmel.training.components_fit import most_components
 from seqmel.training.fit import fit
 from seqmel.training.hooks import Hooks
 from seqmel.training.run import check_options, prepared_in, resolve_all, with_epochs
@@ -43,7 +44,7 @@ class TrainingEstimate:
         training_clients: Clients that are trained on.
         validation_clients: Clients of the validation split.
         parameters: Parameters of the encoder.
-        dimensions: Width of the vector.
+        dimensions: Width of the vector; at most, where `pca_dim` is auto.
         steps: Steps per epoch.
         seconds_per_step: Measured on this machine, on one device.
     """
@@ -111,7 +112,10 @@ def estimate_training(
         with contextlib.suppress(_Measured):
             fit(sequences, vocabulary, timed, hooks=Hooks(callbacks=[watch]), progress=silent)
         encoder = watch.encoder
-        encoder.components = encoder.new_components(resolved)  # of the width that training fits
+        if resolved.pca_dim == "auto":
+            most = {"pca_dim": most_components(len(sequences))}
+            resolved = resolved.model_copy(update=most)
+        encoder.components = encoder.new_components(resolved)
         return TrainingEstimate(
             config=resolved,
             clients=len(sequences),

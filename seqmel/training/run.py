@@ -47,6 +47,7 @@ from seqmel.data.sequences.prepared import (
 from seqmel.data.sources.reading import Events, event_files, is_paths
 from seqmel.data.sources.several import event_tables
 from seqmel.model import AnyModel, TrainedModel, as_model, save_model
+from seqmel.training.components_fit import config_of_components
 from seqmel.training.hooks import NO_HOOKS, Hooks
 
 if TYPE_CHECKING:
@@ -621,5 +622,10 @@ def model_of(
     }
     statistics = fit_statistics(sequences, prepared.vocabulary)
     return TrainedModel(
-        config, prepared.schema, prepared.vocabulary, encoder, metrics, statistics=statistics
+        config_of_components(config, encoder),
+        prepared.schema,
+        prepared.vocabulary,
+        encoder,
+        metrics,
+        statistics=statistics,
     )

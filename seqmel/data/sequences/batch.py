@@ -154,6 +154,23 @@ class SequenceBatch:
         """Return (E, C) int64, the codes of some categories."""
         return self.once(("codes", names), lambda: self.stacked(names).long())
 
+    def every_other(self, first: int) -> SequenceBatch:
+        """Return every other event of each sequence, beginning with the event at `first`, 0 or 1.
+
+        Times of events before the sequence and shifted clocks are left out.
+        """
+        events = torch.nonzero(self.positions() % 2 == first).squeeze(1)
+        lengths = (self.lengths + 1 - first) // 2
+        ends = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+        columns = {name: values.index_select(0, events) for name, values in self.columns.items()}
+        return SequenceBatch(
+            columns,
+            self.time.index_select(0, events),
+            to_device_async(ends, self.device),
+            lengths,
+            now=self.now,
+        )
+
     def take(self, events: Tensor) -> SequenceBatch:
         """Return these events (int64) as one sequence."""
         columns = {name: values.index_select(0, events) for name, values in self.columns.items()}
