@@ -35,7 +35,13 @@ from seqmel.core.progress import Reporting
 from seqmel.data.sources.reading import Events
 from seqmel.data.sources.shard import Shard
 from seqmel.data.tables.facts import check_no_target, read_facts
-from seqmel.data.tables.labels import Table, likely_client, read_labels, read_observed
+from seqmel.data.tables.labels import (
+    Table,
+    likely_client,
+    read_column,
+    read_labels,
+    read_observed,
+)
 from seqmel.data.tables.number_types import NumberType
 from seqmel.data.tables.targets import TargetTask
 from seqmel.data.tables.vector_files import Layout
@@ -554,6 +560,7 @@ class Model(TrainedModel):
         trees: int = 500,
         seed: int = 0,
         split: Split | None = None,
+        by: str | None = None,
         device: str = "auto",
         progress: Reporting = None,
     ) -> Scores:
@@ -586,6 +593,8 @@ class Model(TrainedModel):
             trees: number of LightGBM trees.
             seed: seed of the folds and of the models.
             split: `GroupFolds` or `OutOfTime`; None draws random folds, stratified by class.
+            by: a column of the labels with groups, to compare selection, error rates and
+                calibration between; the results are in `Scores.groups`.
             device: "auto", "cpu", "cuda", "cuda:1" or "mps".
             progress: None shows progress on a terminal and in a notebook, True everywhere, False
                 nowhere; or a `Progress`.
@@ -624,6 +633,7 @@ class Model(TrainedModel):
         keys: dict[str, Any] = {"client": client, "time_column": time_column}
         y = read_labels(labels, target, **keys)
         happened = read_observed(labels, target, task, observed, **keys)
+        groups = None if by is None else read_column(labels, by, option="by (--by)", **keys)
         rows = moments = None
         if time_column is not None:
             names = [self.schema.client, self.schema.time]
@@ -653,6 +663,7 @@ class Model(TrainedModel):
             trees=trees,
             seed=seed,
             split=split,
+            by=groups,
             progress=progress,
         )
 

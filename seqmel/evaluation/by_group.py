@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from seqmel.core.errors import InputError
+from seqmel.evaluation.feature_sets import reference
 from seqmel.evaluation.group_results import GroupGap, GroupRow, Groups
 from seqmel.evaluation.metrics import Floats
 from seqmel.evaluation.problem import Problem
@@ -100,20 +102,35 @@ def by_group(
     if len(problem.classes) > 2:
         means = np.full(len(names), np.nan)
     counts = np.bincount(codes, minlength=len(names))
+    baseline = reference(predicted)
     rows: list[GroupRow] = []
     gaps: list[GroupGap] = []
-    for features, of_folds in predicted.items():
-        measures = _measures(problem, of_folds)
-        values = {name: _ratios(*parts, codes, len(names)) for name, parts in measures.items()}
+    of_baseline: dict[str, _Resampled] = {}
+    for features in sorted(predicted, key=lambda name: name != baseline):
+        measures = _measures(problem, predicted[features])
+        found = {
+            measure: _Resampled.of(parts, codes, len(names), problem.seed)
+            for measure, parts in measures.items()
+        }
+        if features == baseline:
+            of_baseline = found
         for place, name in enumerate(names):
-            of_group = {measure: float(found[place]) for measure, found in values.items()}
-            count = int(counts[place])
-            rows.append(GroupRow(features, str(name), count, float(means[place]), of_group))
-        for measure, parts in measures.items():
-            gap = float(_gaps(values[measure]))
-            interval, chance = _uncertainty(parts, codes, len(names), problem.seed)
-            gaps.append(GroupGap(features, measure, gap, interval, chance))
-    return Groups(str(groups.name), tuple(rows), tuple(gaps))
+            values = {measure: float(one.values[place]) for measure, one in found.items()}
+            intervals = {m: _interval(one.drawn[:, place]) for m, one in found.items()}
+            count, mean = int(counts[place]), float(means[place])
+            rows.append(GroupRow(features, str(name), count, mean, values, intervals))
+        for measure, one in found.items():
+            gap, drawn = float(_gaps(one.values)), _gaps(one.drawn)
+            difference = None
+            if of_baseline and features != baseline:
+                other = of_baseline[measure]
+                change = float(gap - _gaps(other.values))
+                difference = change, _interval(drawn - _gaps(other.drawn))
+            gaps.append(GroupGap(features, measure, gap, _interval(drawn), one.chance, difference))
+    order = list(predicted)
+    rows.sort(key=lambda row: order.index(row.features))
+    gaps.sort(key=lambda gap: order.index(gap.features))
+    return Groups(str(groups.name), tuple(rows), tuple(gaps), baseline)
 
 
 def _measures(problem: Problem, of_folds: Sequence[Floats]) -> Measures:
@@ -165,20 +182,42 @@ def _gaps(values: Floats) -> Floats:
     return np.asarray(np.where(known, highest - np.where(known, lowest, 0), np.nan))
 
 
-def _uncertainty(
-    parts: tuple[Floats, Floats], codes: npt.NDArray[np.intp], count: int, seed: int
-) -> tuple[tuple[float, float], float]:
-    """Return the 95 % bootstrap interval of a gap, and the mean gap of shuffled groups."""
-    random = np.random.default_rng(seed)
-    numerator, denominator = parts
-    drawn = []
-    shuffled = []
-    for _ in range(_RESAMPLES):
-        weights = random.poisson(1.0, len(codes))
-        drawn.append(_gaps(_ratios(numerator * weights, denominator * weights, codes, count)))
-        mixed = random.permutation(codes)
-        shuffled.append(_gaps(_ratios(numerator, denominator, mixed, count)))
+@dataclass(frozen=True)
+class _Resampled:
+    """A measure by group.
+
+    Attributes:
+        values: (groups,) values.
+        drawn: (resamples, groups) values of bootstrap resamples of the rows. The resamples are the
+            same for all feature sets, so that their gaps can be compared.
+        chance: mean gap of shuffled groups.
+    """
+
+    values: Floats
+    drawn: Floats
+    chance: float
+
+    @classmethod
+    def of(
+        cls, parts: tuple[Floats, Floats], codes: npt.NDArray[np.intp], count: int, seed: int
+    ) -> _Resampled:
+        """Measure the groups, resamples and shuffled groups."""
+        random = np.random.default_rng(seed)
+        numerator, denominator = parts
+        drawn = []
+        shuffled = []
+        for _ in range(_RESAMPLES):
+            weights = random.poisson(1.0, len(codes))
+            drawn.append(_ratios(numerator * weights, denominator * weights, codes, count))
+            mixed = random.permutation(codes)
+            shuffled.append(_gaps(_ratios(numerator, denominator, mixed, count)))
+        chance = float(np.nanmean(shuffled)) if np.isfinite(shuffled).any() else np.nan
+        return cls(_ratios(*parts, codes, count), np.stack(drawn), chance)
+
+
+def _interval(drawn: Floats) -> tuple[float, float]:
+    """Return the 95 % interval of resampled values; NaN if none is known."""
     if not np.isfinite(drawn).any():
-        return (np.nan, np.nan), np.nan
+        return np.nan, np.nan
     low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    return (float(low), float(high)), float(np.nanmean(shuffled))
+    return float(low), float(high)

@@ -36,6 +36,7 @@ class GroupRow:
         mean: Mean of the target: the fraction of the second of two classes, or of a quantity; NaN
             for more classes.
         values: Measure -> value; NaN where it is undefined.
+        intervals: Measure -> its 95 % interval over bootstrap resamples of the rows.
     """
 
     features: str
@@ -43,6 +44,7 @@ class GroupRow:
     clients: int
     mean: float
     values: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class GroupGap:
         interval: Its 95 % interval over bootstrap resamples of the rows.
         chance: The mean gap where the groups are shuffled: what groups of these sizes differ by
             anyway.
+        difference: The gap minus that of the aggregates, and its 95 % interval over the same
+            resamples; None of the aggregates themselves.
     """
 
     features: str
@@ -63,6 +67,7 @@ class GroupGap:
     value: float
     interval: tuple[float, float]
     chance: float
+    difference: tuple[float, tuple[float, float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,17 +78,20 @@ class Groups:
         column: The column of the groups.
         rows: One per feature set and group.
         gaps: One per feature set and measure.
+        baseline: The feature set that gaps are compared with, if it is among them.
     """
 
     column: str
     rows: tuple[GroupRow, ...]
     gaps: tuple[GroupGap, ...]
+    baseline: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return values for JSON; undefined ones are None."""
         rows = [
             {**vars(row), "mean": _or_none(row.mean)}
             | {"values": {name: _or_none(value) for name, value in row.values.items()}}
+            | {"intervals": {name: _ends(ends) for name, ends in row.intervals.items()}}
             for row in self.rows
         ]
         gaps = [
@@ -91,15 +99,25 @@ class Groups:
                 "features": gap.features,
                 "measure": gap.measure,
                 "gap": _or_none(gap.value),
-                "interval": [_or_none(end) for end in gap.interval],
+                "interval": _ends(gap.interval),
                 "chance": _or_none(gap.chance),
+                "difference": None if gap.difference is None else _or_none(gap.difference[0]),
+                "difference_interval": None if gap.difference is None else _ends(gap.difference[1]),
             }
             for gap in self.gaps
         ]
-        return {"column": self.column, "groups": rows, "gaps": gaps}
+        return {
+            "column": self.column,
+            "groups": rows,
+            "gaps": gaps,
+            "baseline": self.baseline,
+        }
 
     def tables(self, shown: Sequence[str]) -> Iterable[Table]:
-        """Yield a table of the groups for each of these feature sets, then one of their gaps."""
+        """Yield a table of the groups for each of these feature sets, then tables of the gaps.
+
+        The last table compares the gaps of these feature sets with those of the baseline.
+        """
         from rich.markup import escape
         from rich.table import Table
 
@@ -136,6 +154,22 @@ class Groups:
             chance = _three(gap.chance)
             table.add_row(name, escape(gap.features), _three(gap.value), interval, chance)
         yield table
+        table = Table(
+            "measure",
+            "features",
+            "difference",
+            "95 % interval",
+            title=f"that gap minus the gap of {escape(str(self.baseline))}",
+            **style,
+        )
+        for gap in sorted(self.gaps, key=lambda gap: measures.index(gap.measure)):
+            if gap.difference is not None and gap.features in shown:
+                value, (low, high) = gap.difference
+                interval = f"{_three(low)} to {_three(high)}"
+                name = _TITLES[gap.measure]
+                table.add_row(name, escape(gap.features), _three(value), interval)
+        if table.row_count:
+            yield table
 
 
 def _three(value: float) -> str:
@@ -146,3 +180,7 @@ def _three(value: float) -> str:
 
 def _or_none(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
+
+
+def _ends(interval: tuple[float, float]) -> list[float | None]:
+    return [_or_none(end) for end in interval]

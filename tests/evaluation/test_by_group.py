@@ -12,7 +12,7 @@ import pytest
 from in_process import InProcess
 
 import seqmel
-from seqmel.core.errors import InputError
+from seqmel.core.errors import InputError, SchemaError
 from seqmel.evaluation.by_group import _in_order, by_group, group_names
 from seqmel.evaluation.group_results import Groups
 from seqmel.evaluation.problem import Problem
@@ -68,6 +68,30 @@ def test_a_gap_that_is_there_is_above_chance_and_one_that_is_not_is_about_chance
     assert wide.interval[0] > wide.chance
     assert wide.interval[0] <= wide.value <= wide.interval[1]
     assert narrow.value < 3 * narrow.chance
+
+
+def test_gaps_are_compared_with_those_of_the_aggregates_on_the_same_resamples() -> None:
+    problem = Problem.of(Y, "auto", 3, seed=0)
+    fair = RANDOM.random(300)
+    unfair = (fair + 0.5 * (GROUP == "a").to_numpy()) / 1.5
+    sets = {"emb": fair, "same": unfair, "aggregates": unfair}
+    found = by_group(problem, {n: predictions(problem, p) for n, p in sets.items()}, GROUP)
+    assert list(dict.fromkeys(row.features for row in found.rows)) == list(sets)
+    gaps = {gap.features: gap for gap in found.gaps if gap.measure == "selected"}
+    assert gaps["aggregates"].difference is None
+    assert gaps["same"].difference == (0, (0, 0))
+    value, (low, high) = gaps["emb"].difference or (0.0, (0.0, 0.0))
+    assert value == pytest.approx(gaps["emb"].value - gaps["aggregates"].value)
+    assert low <= value <= high < 0
+
+
+def test_each_rate_lies_in_its_interval_and_a_certain_one_has_none_to_spare() -> None:
+    problem = Problem.of(Y, "auto", 3, seed=0)
+    found = by_group(problem, {"x": predictions(problem, Y.to_numpy().astype(float))}, GROUP)
+    row = found.rows[0]
+    low, high = row.intervals["selected"]
+    assert low < row.values["selected"] < high
+    assert row.intervals["found"] == (1, 1)
 
 
 def test_quantities_have_errors_and_bias_by_group() -> None:
@@ -138,6 +162,19 @@ def test_the_command_shows_groups_and_writes_them(tmp_path: Path, in_process: In
     wrong = in_process.seqmel(*words, "--by", "sx")
     assert wrong.returncode == 2
     assert "Name another column with --by" in wrong.stderr
+
+
+def test_a_model_compares_groups_of_the_labels() -> None:
+    data = seqmel.generate_card_data(50)
+    model = seqmel.train(data.events, epochs=0, pooling="mean", embedding_dim=2)
+    how = {"target": "gender", "events": data.events, "folds": 2, "trees": 2, "progress": False}
+    people = data.clients.to_pandas().assign(half=np.arange(50) % 2)
+    groups = model.evaluate(people, by="half", **how).groups
+    assert groups is not None
+    assert (groups.column, groups.baseline) == ("half", "aggregates with order")
+    assert {(row.group, row.clients) for row in groups.rows} == {("0", 25), ("1", 25)}
+    with pytest.raises(SchemaError, match="Name another column with by"):
+        model.evaluate(people, by="hlf", **how)
 
 
 def test_scores_without_groups_have_none() -> None:
