@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from seqmel.data.fitting.schema_inference import infer_schema
 from seqmel.data.sources.checking import times_of
 from seqmel.data.sources.reading import open_events
 from seqmel.data.sources.source import EventSource
+from seqmel.data.tables.labels import read_labels
 
 EVENTS = card_events(6).drop_columns("city")
 
@@ -372,9 +374,51 @@ def test_dictionaries_that_make_no_table_are_refused(records: list[Any], told: s
         open_events(records)
 
 
-def test_an_address_is_refused_with_what_can_be_done() -> None:
-    with pytest.raises(InputError, match=r"s3://bucket/events is an address.*pyarrow\.dataset"):
-        open_events("s3://bucket/events")
+@pytest.fixture
+def store() -> Iterator[str]:
+    """Return an address in memory that holds the events in two files, and their clients."""
+    fsspec = pytest.importorskip("fsspec")
+    memory = fsspec.filesystem("memory")
+    for number, part in enumerate((EVENTS.slice(0, 20), EVENTS.slice(20))):
+        with memory.open(f"/bank/events/{number}.parquet", "wb") as file:
+            pq.write_table(part, file)
+    clients = pa.table({"client_id": EVENTS["client_id"].unique()})
+    clients = clients.append_column("age", pa.array(range(len(clients))))
+    with memory.open("/bank/clients.parquet", "wb") as file:
+        pq.write_table(clients, file)
+    yield "memory://bank"
+    memory.rm("/bank", recursive=True)
+
+
+def test_parquet_at_an_address_is_read_as_a_local_file(store: str, tmp_path: Path) -> None:
+    found = open_events(f"{store}/events")
+    assert found.label == f"{store}/events"
+    assert events_of(found) == events_of(open_events(EVENTS))
+    ages = read_labels(f"{store}/clients.parquet", "age")
+    assert ages.tolist() == list(range(len(ages)))
+    pq.write_table(EVENTS, tmp_path / "events.parquet")
+    local = open_events(f"file://{tmp_path / 'events.parquet'}")
+    assert local.row("SELECT count(*) FROM events") == (len(EVENTS),)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/nothing", "Cannot read memory://bank/nothing"),
+        ("/events.csv", "read as one Parquet file or a folder of them. Copy other formats"),
+        ("/events/*", "name the folder rather than a pattern"),
+    ],
+)
+def test_addresses_that_cannot_be_read_are_refused(store: str, path: str, words: str) -> None:
+    with pytest.raises(InputError, match=re.escape(words)):
+        open_events(store + path)
+
+
+def test_an_unknown_scheme_and_a_list_of_addresses_are_refused() -> None:
+    with pytest.raises(InputError, match=r"Cannot read nowhere://bucket/events"):
+        open_events("nowhere://bucket/events")
+    with pytest.raises(InputError, match=r"is an address, where a path is expected"):
+        open_events(["s3://bucket/a.parquet", "s3://bucket/b.parquet"])
 
 
 def test_leading_zeros_of_csv_are_part_of_a_client_id(tmp_path: Path) -> None:

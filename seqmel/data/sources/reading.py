@@ -24,6 +24,7 @@ from seqmel.core.errors import InputError, SchemaError, did_you_mean, shown
 from seqmel.core.memory import memory_bytes
 from seqmel.core.threads import engine_threads
 from seqmel.data.schema import AS_ASKED, may_be_time, recognise_client
+from seqmel.data.sources.addresses import data_set_at, is_address
 from seqmel.data.sources.arrow_tables import PERIOD, arrow_table, engine_table
 from seqmel.data.sources.csv_files import CSV, Categories, Decimal, register_csv, with_texts
 from seqmel.data.sources.folders import check_plain, delta_files, is_meds, meds_folder
@@ -57,10 +58,10 @@ __all__ = [
 ]
 
 Events: TypeAlias = Any
-"""A path, folder or glob (str or Path), or a list of them; a pandas, polars or pyarrow table, or
-anything with an Arrow stream; a dictionary of columns; a pyarrow data set; or a list of
-dictionaries. Functions that take a schema or a model also take name -> any of these, for several
-tables."""
+"""A path, folder or glob (str or Path), or a list of them; an address of Parquet files, such as
+s3://bucket/events; a pandas, polars or pyarrow table, or anything with an Arrow stream; a
+dictionary of columns; a pyarrow data set; or a list of dictionaries. Functions that take a schema
+or a model also take name -> any of these, for several tables."""
 
 _COUNTED = "row_number() OVER ()"
 _FILE_BITS = 40  # bits of a position for the rows of one file
@@ -88,9 +89,10 @@ def open_events(
     """Open events of any supported kind.
 
     Args:
-        events: A Parquet or CSV file, a folder, a glob, a pandas, polars or Arrow table, a pyarrow
-            data set (which is not loaded as a whole), `EventSequences`, or a list of dictionaries:
-            one per event, or one per client with sequences.
+        events: A Parquet or CSV file, a folder, a glob, an address of Parquet files such as
+            s3://bucket/events, a pandas, polars or Arrow table, a pyarrow data set (neither is
+            loaded as a whole), `EventSequences`, or a list of dictionaries: one per event, or one
+            per client with sequences.
         client: The client column. It is needed here to unnest list columns and to keep the text of
             ids in CSV files. None recognises it by name.
         time: The time column. It is needed here to distinguish lists of events from a list in each
@@ -344,6 +346,10 @@ def _register(
     Returns:
         The label of the events, the columns that are partition keys, and how to select the rows.
     """
+    if is_address(events):
+        found = data_set_at(events)
+        left_out = dict.fromkeys(sorted(_partition_keys(found)), "partition key of the folder")
+        return events, left_out, _register_table(connection, found, events, raw)
     if is_paths(events):
         path = paths_label(events)
         files = event_files(events)
@@ -430,7 +436,9 @@ def _check_names(names: list[str], label: str) -> None:
 
 
 def is_paths(events: Any) -> bool:
-    """Return whether this is a path, folder or glob, or a list of them."""
+    """Return whether this is a path, folder or glob, or a list of them, and no address."""
+    if is_address(events):
+        return False
     several = isinstance(events, (list, tuple)) and bool(events)
     return all(isinstance(one, (str, os.PathLike)) for one in (events if several else (events,)))
 
@@ -482,8 +490,8 @@ def _files_of(path: str) -> list[str]:
     files = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else []
     if not files and "://" in path:
         raise InputError(
-            f"{path} is an address, and seqmel reads paths. Mount it, or in Python pass "
-            "pyarrow.dataset.dataset(...) with its filesystem."
+            f"{path} is an address, where a path is expected. Addresses are read alone, as events, "
+            "labels or facts; in Python a pyarrow.dataset.dataset(...) may have several."
         )
     if not files:
         beside = (

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from seqmel.core.errors import ConfigError, InputError, SchemaError, shown
 from seqmel.core.renames import renamed_keywords
 from seqmel.data.schema import UNNAMED_INDEX, recognise_client
+from seqmel.data.sources.addresses import is_address
 from seqmel.data.sources.arrow_tables import arrow_table, engine_table
 from seqmel.data.sources.reading import _register, event_files, is_paths
 from seqmel.data.sources.source import EventSource, connect, ident, reading, type_in_words
@@ -565,7 +566,7 @@ def _open(table: Table, client: str | None = None, *, read: bool = True) -> Even
     unparsed.
     """
     connection = connect()
-    if is_paths(table):
+    if is_paths(table) or is_address(table):
         label, *_ = _register(connection, table, client, read=read)
     else:
         label = f"the given {type(table).__name__}"

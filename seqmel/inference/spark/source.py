@@ -118,7 +118,8 @@ def open_spark(
     """
     if event_tables(events) is not None:
         raise ConfigError(
-            "Spark reads one table of events. Leave the engine out, to read several here."
+            "Spark reads one table of events. Leave the engine out, to read several here, or "
+            "embed a shard of the clients on each host (--shard 1/8)."
         )
     if isinstance(events, (str, os.PathLike)) and "://" not in os.fspath(events):
         path = os.fspath(events)
