@@ -374,6 +374,12 @@ def test_dictionaries_that_make_no_table_are_refused(records: list[Any], told: s
         open_events(records)
 
 
+def test_a_file_that_a_list_holds_twice_is_refused(tmp_path: Path) -> None:
+    file = _file(tmp_path)
+    with pytest.raises(InputError, match=r"events\.parquet is in the list .* twice"):
+        open_events([file, tmp_path])
+
+
 @pytest.fixture
 def store() -> Iterator[str]:
     """Return an address in memory that holds the events in two files, and their clients."""

@@ -457,9 +457,16 @@ def event_files(events: Any) -> list[str]:
     All files have the same format.
     """
     if isinstance(events, (list, tuple)):
-        return _of_one_kind(
-            paths_label(events), [file for one in events for file in event_files(one)]
-        )
+        files = [file for one in events for file in event_files(one)]
+        seen = set[str]()
+        for file in files:
+            if os.path.realpath(file) in seen:
+                raise InputError(
+                    f"{file} is in the list of {paths_label(events)} twice, so its events would "
+                    "count twice. Name it once."
+                )
+            seen.add(os.path.realpath(file))
+        return _of_one_kind(paths_label(events), files)
     path = meds_folder(os.fspath(events))
     current = delta_files(path)
     if current is not None:
