@@ -56,6 +56,15 @@ FLIGHTS = {
     "log_hours": "log hours to next",
     "same_origin": "same airport as before",
 }
+READERS = ("LightGBM", "linear")
+READ_BY = [head for reader in READERS for head in (reader, "difference")]
+FACTS = {
+    "facts": "nafld death_5y, AUROC",
+    "facts_physionet2012": "physionet2012 in_hospital_death, AUROC",
+}
+JOINT = "`finetune --facts`"
+BEFORE_FACTS = "aggregates with order: LightGBM"
+EVERYTHING = "aggregates with order + facts: LightGBM (everything)"
 CHOSEN = ("cards", "berka", "physionet2012", "nafld")
 """The sets that the poolings of what comes next were chosen on."""
 Rows = list[list[str]]
@@ -202,17 +211,11 @@ def more_tables() -> Rows:
 
 
 def text_columns() -> Rows:
-    models = "LightGBM", "linear"
-    rows: Rows = [["product as", *(h for m in models for h in (m, "difference")), "recall@1"]]
+    rows: Rows = [["product as", *READ_BY, "recall@1"]]
     found = measured("columns")
     recalls = _best_in_bold([row["recall@1"] for row in found])
     for row, recall in zip(found, recalls, strict=True):
-        cells = [
-            cell
-            for m in models
-            for cell in (interval(row[m]), interval(row[f"{m} difference"], signed=True))
-        ]
-        rows.append([row["columns"], *cells, recall])
+        rows.append([row["columns"], *_with_differences(row), recall])
     return rows
 
 
@@ -232,12 +235,59 @@ def labels_from_events() -> Rows:
 
 
 def several_tables() -> Rows:
-    heads = ["one table with a column `is_cancel`", "purchases and cancellations", "difference"]
-    rows: Rows = [["embeddings read by", *heads]]
+    """Return a row per set and events that its model saw."""
+    rows: Rows = [["set", "target, metric", "events", *READ_BY]]
     for r in measured("several_tables"):
-        cells = [interval(r[name]) for name in ("one table", "several tables", "difference")]
-        rows.append([r["read by"], *cells])
-    return rows
+        rows.append([r["data"], named(r), r["events"], *_with_differences(r)])
+    return _once(rows, columns=2)
+
+
+def _with_differences(row: dict[str, Any]) -> list[str]:
+    return [
+        cell
+        for reader in READERS
+        for cell in (
+            interval(row[reader]),
+            interval(row[f"{reader} difference"], signed=True),
+        )
+    ]
+
+
+def parts() -> Rows:
+    """Return what each part adds: several tables, text, facts and joint fine-tuning."""
+    rows: Rows = [["part", "target, metric", "read by", "without", "with", "difference"]]
+
+    def add(part: str, target: str, read_by: str, without: Any, with_: Any, gain: Any) -> None:
+        means = (number(without[0]), number(with_[0]))
+        rows.append([part, target, read_by, *means, interval(gain, signed=True)])
+
+    sets = measured("several_tables")
+    for one, several in zip(_of(sets, "one table"), _of(sets, "several tables"), strict=True):
+        for reader in READERS:
+            gain = several[f"{reader} difference"]
+            target = f"{one['data']} {named(one)}"
+            add("several tables instead of one", target, reader, one[reader], several[reader], gain)
+    code, *others = measured("columns")
+    texts = {"code and text": "text beside the code", "text": "text instead of the code"}
+    for row in others:
+        for reader in READERS if row["columns"] in texts else ():
+            gain = row[f"{reader} difference"]
+            target = "online_retail buys_in_holdout, AUROC"
+            add(texts[row["columns"]], target, reader, code[reader], row[reader], gain)
+    for name, target in FACTS.items():
+        scores = {r["features"]: r for r in measured(name)}
+        joint, everything, before = (scores[key] for key in (JOINT, EVERYTHING, BEFORE_FACTS))
+        gain = [-before["difference"][0], before["difference"][1]]
+        add("facts", target, "LightGBM", before["auroc"], everything["auroc"], gain)
+        events = scores["`finetune` without facts"]["auroc"]
+        add("facts", target, "`finetune`", events, joint["auroc"], joint["facts add"])
+        gain = joint["difference"]
+        add("joint instead of LightGBM", target, "", everything["auroc"], joint["auroc"], gain)
+    return _once(rows, columns=2)
+
+
+def _of(rows: list[dict[str, Any]], events: str) -> list[dict[str, Any]]:
+    return [row for row in rows if row["events"] == events]
 
 
 def quality() -> Rows:
@@ -316,6 +366,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "facts of physionet2012": lambda: facts("facts_physionet2012"),
     "labels from events": labels_from_events,
     "several tables": several_tables,
+    "parts": parts,
     "battery of sets to choose by": lambda: battery("choose"),
     "battery of sets to confirm": lambda: battery("confirm"),
     "speed": speed,
