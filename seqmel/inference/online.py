@@ -1,4 +1,4 @@
-"""Score one client at a time in a running service, in about a millisecond.
+"""Score one client at a time in a running service, in a few milliseconds.
 
 `embed` and `predict` are for tables: they start a query engine and may read files. A `Scorer` takes
 the events of one client as Python values, encodes them with the look-up tables of the vocabulary,
