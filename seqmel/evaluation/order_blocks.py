@@ -164,10 +164,10 @@ def _trends(schema: EventSchema, half_life_days: float) -> list[Statistic]:
         for name, sql, words in (
             ("last_known", last, "last known value of {}"),
             ("last_minus_first", f"{last} - {first}", "last minus first known value of {}"),
-            ("last_minus_mean", f"{last} - avg({x})", "last known value minus mean of {}"),
+            ("last_minus_mean", _difference(last, f"avg({x})"), "last known value minus mean of {}"),
             ("early_mean", early, "mean of {} over the first quarter of the events"),
             ("late_mean", late, "mean of {} over the last quarter of the events"),
-            ("late_minus_early", f"{late} - {early}", ("mean of {} over the last minus over the "
+            ("late_minus_early", _difference(late, early), ("mean of {} over the last minus over the "
 "first quarter")),
             ("slope", f"regr_slope({x}, p / n)", ("slope of {} over the places of the events, "
 "from 0 to 1")),
@@ -268,14 +268,22 @@ f"p)")), words.format(column))
         for name, sql, words in (
             ("last_known", "{last}", "last known value of {}"),
             ("last_minus_first", "{last} - arg_min({x}, p)", "last minus first known value of {}"),
-            ("last_minus_mean", "{last} - avg({x})", "last known value minus mean of {}"),
-            ("late_minus_early", ("avg({x}) FILTER (back < quarter) - avg({x}) FILTER (p <= "
-"quarter)"),
+            ("last_minus_mean", _difference("{last}", "avg({x})"), "last known value minus mean of {}"),
+            ("late_minus_early", _difference("avg({x}) FILTER (back < quarter)",
+                                             "avg({x}) FILTER (p <= quarter)"),
              ("mean of {} in the last minus in the first quarter of the client's events, over "
 "those")),
             ("slope_by_day", "regr_slope({x}, -age)", "slope of {} per day"),
         )
     ]  # fmt: skip
+
+
+def _difference(value: str, mean: str) -> str:
+    """Return the SQL of a value minus a mean, 0 where no more than rounding differs.
+
+    The rounding of a mean depends on the order in which threads add up.
+    """
+    return f"if(abs({value} - {mean}) <= 1e-9 * abs({mean}), 0, {value} - {mean})"
 
 
 def _transitions(

@@ -310,3 +310,19 @@ def test_there_may_be_no_event_no_category_and_no_number() -> None:
     found = AggregatePlan.fit(source, schema, order=True).compute(source)
     assert found["events"].tolist() == [0, 0]
     assert found["gap_log_slope"].isna().all()
+
+
+def test_a_number_that_never_changes_differs_from_its_mean_by_zero() -> None:
+    events = pd.DataFrame(
+        {
+            "client": np.repeat([1, 2], 9),
+            "time": np.tile(pd.date_range("2024-01-01", periods=9, freq="D"), 2),
+            "kind": "a",
+            "amount": np.repeat([0.1, 70.1], 9),
+        }
+    )
+    source = open_events(events)
+    found = AggregatePlan.fit(source, SCHEMA, order=True).compute(source)
+    names = [name for name in found if "minus" in name and name.startswith("amount")]
+    assert len(names) == 6
+    assert (found[names].to_numpy() == 0).all()
