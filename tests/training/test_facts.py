@@ -274,7 +274,7 @@ def test_an_estimator_looks_its_clients_up_in_the_facts() -> None:
 @pytest.mark.parametrize(
     ("facts", "columns", "words"),
     [
-        (pd.concat([TABLE, TABLE[:1]]), None, "has 2 rows"),
+        (pd.concat([TABLE, TABLE[:1]]), None, r"has 2 rows .*drop or join the others\.$"),
         (LABELS, None, "'died' is a column of the labels"),
         (TABLE, ["agee"], "no column 'agee'.*Did you mean 'age'"),
         (TABLE, ["client_id"], "client column"),

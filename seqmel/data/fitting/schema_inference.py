@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from seqmel.core.errors import SchemaError, did_you_mean, shown
 from seqmel.data.fitting.category_scaling import infer_within
 from seqmel.data.fitting.column_order import OrderEvidence, order_evidence, read_sample
@@ -465,7 +467,8 @@ def _evidence(
     sample = read_sample(
         source, client, [c for c in facts if facts[c].known and facts[c].comparable]
     )
-    return {column: order_evidence(sample, column) for column in asked}
+    with np.errstate(over="ignore", invalid="ignore"):  # of numbers near the largest
+        return {column: order_evidence(sample, column) for column in asked}
 
 
 def _list_role(source: EventSource, column: str) -> tuple[str | None, str]:

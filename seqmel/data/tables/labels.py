@@ -423,7 +423,7 @@ def read_by_client(
     sql = ", ".join([*selected, *_keys(source, client, None)])
     read = source.stream(f"SELECT {sql} FROM events", _BATCH_ROWS).read_all()
     count = len(selected)
-    ids = _ids(read.select(range(count, read.num_columns)), source.label)
+    ids = _ids(read.select(range(count, read.num_columns)), source.label, dated=False)
     return read.select(range(count)), ids
 
 
@@ -672,7 +672,7 @@ def _vectors(column: pa.ChunkedArray, ids: pd.Index[Any], label: str) -> npt.NDA
     return np.asarray(values, np.float32).reshape(len(lengths), -1)
 
 
-def _ids(keys: pa.Table, label: str) -> pd.Index[Any]:
+def _ids(keys: pa.Table, label: str, *, dated: bool = True) -> pd.Index[Any]:
     for what, name, column in zip(
         ("client", "time"), keys.column_names, keys.columns, strict=False
     ):
@@ -686,18 +686,19 @@ def _ids(keys: pa.Table, label: str) -> pd.Index[Any]:
         for name, column in zip(keys.column_names, keys.columns, strict=True)
     ]
     ids: pd.Index[Any] = parts[0] if len(parts) == 1 else pd.MultiIndex.from_arrays(parts)
-    _once(ids, label)
+    _once(ids, label, dated=dated)
     return ids
 
 
-def _once(ids: pd.Index[Any], label: str) -> None:
+def _once(ids: pd.Index[Any], label: str, *, dated: bool = True) -> None:
     again = ids[ids.duplicated()]
     if len(again):
         row = "one row per client" if ids.nlevels == 1 else "one row per client and time"
-        dated = " If they are of different moments, name --time-column." if ids.nlevels == 1 else ""
+        hint = " If they are of different moments, name --time-column."
+        hint = hint if dated and ids.nlevels == 1 else ""
         raise InputError(
             f"Client {plain_id(again[0])} has {int(ids.isin(again[:1]).sum())} rows in {label}. "
-            f"Expected {row}: drop or join the others.{dated}"
+            f"Expected {row}: drop or join the others.{hint}"
         )
 
 
