@@ -164,11 +164,12 @@ def _trends(schema: EventSchema, half_life_days: float) -> list[Statistic]:
         for name, sql, words in (
             ("last_known", last, "last known value of {}"),
             ("last_minus_first", f"{last} - {first}", "last minus first known value of {}"),
-            ("last_minus_mean", _difference(last, f"avg({x})"), "last known value minus mean of {}"),
+            ("last_minus_mean", _difference(last, f"avg({x})"),
+             "last known value minus mean of {}"),
             ("early_mean", early, "mean of {} over the first quarter of the events"),
             ("late_mean", late, "mean of {} over the last quarter of the events"),
-            ("late_minus_early", _difference(late, early), ("mean of {} over the last minus over the "
-"first quarter")),
+            ("late_minus_early", _difference(late, early),
+             "mean of {} over the last minus over the first quarter"),
             ("slope", f"regr_slope({x}, p / n)", ("slope of {} over the places of the events, "
 "from 0 to 1")),
             ("slope_by_day", f"regr_slope({x}, -age)", "slope of {} per day"),
@@ -268,7 +269,8 @@ f"p)")), words.format(column))
         for name, sql, words in (
             ("last_known", "{last}", "last known value of {}"),
             ("last_minus_first", "{last} - arg_min({x}, p)", "last minus first known value of {}"),
-            ("last_minus_mean", _difference("{last}", "avg({x})"), "last known value minus mean of {}"),
+            ("last_minus_mean", _difference("{last}", "avg({x})"),
+             "last known value minus mean of {}"),
             ("late_minus_early", _difference("avg({x}) FILTER (back < quarter)",
                                              "avg({x}) FILTER (p <= quarter)"),
              ("mean of {} in the last minus in the first quarter of the client's events, over "
