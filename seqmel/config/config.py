@@ -25,6 +25,7 @@ from seqmel.config.options.objectives import (
     CoLESOptions,
     EventPredictionOptions,
     LabelledOptions,
+    LeaveOutOptions,
     ObjectivesOptions,
 )
 from seqmel.config.options.preparation import EmbeddingOptions, PreparationOptions
@@ -171,12 +172,25 @@ class Config(Options):
                 f"{miner.gives}; expected one of: {fitting}"
             )
         self._ball_fits()
+        if self.leave_out is not None and loss.takes == "batch" and not loss.leaves_out:
+            fitting = ", ".join(
+                method_name(o)
+                for o in options_of(Config, "loss")
+                if o.takes != "batch" or o.leaves_out
+            )
+            raise ValueError(
+                f"the loss {loss.name} cannot leave out negatives; expected one of: {fitting}; or "
+                "remove leave_out"
+            )
         return self
 
     def _ball_fits(self) -> None:
         """Raise if the loss or the miner cannot compare points of a Poincare ball."""
         if not any(isinstance(part, CoLESOptions) and part.curvature for part in self.objective):
             return
+        debias = getattr(self.loss, "debias", 0.0)
+        if debias:
+            raise ValueError(f"debias {debias} is for cosines; leave out debias, or curvature")
         for section, part in (("loss", self.loss), ("miner", self.miner)):
             if part is not None and not part.hyperbolic:
                 fitting = ", ".join(
@@ -292,6 +306,14 @@ class Config(Options):
                 from seqmel.core.poincare_ball import PoincareBall  # torch, slow to import
 
                 return PoincareBall(part.curvature, part.clip_radius)
+        return None
+
+    @property
+    def leave_out(self) -> LeaveOutOptions | None:
+        """What is left out of the negatives; None if nothing is."""
+        for part in self.objective:
+            if isinstance(part, CoLESOptions) and part.leave_out.active:
+                return part.leave_out
         return None
 
     @property

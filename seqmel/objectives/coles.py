@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,9 +12,11 @@ from torch.nn import functional as F
 
 from seqmel.config import Config
 from seqmel.config.options.losses import PMLOptions
+from seqmel.config.options.objectives import LeaveOutOptions
 from seqmel.core.distributed import all_gather_with_grad
 from seqmel.core.poincare_ball import PoincareBall
 from seqmel.objectives.encoded import Encoded
+from seqmel.objectives.look_alikes import ClientTraits, LookAlikes
 from seqmel.objectives.losses import LOSSES, MetricLoss
 from seqmel.objectives.losses.pml import PMLLoss
 from seqmel.objectives.miners import MINERS, MemoryBank, Miner
@@ -37,6 +40,8 @@ class CoLES(nn.Module):
         head_size: Width of the projection head. None has no head, as published.
         curvature: Curvature of the ball; None compares unit vectors.
         clip_radius: Longer tangent vectors are shortened to this length, see `PoincareBall`.
+        leave_out: The options of `LookAlikes`. None leaves out nothing.
+        traits: What is known of the clients, if these options need it.
     """
 
     def __init__(
@@ -47,6 +52,8 @@ class CoLES(nn.Module):
         head_size: int | None = 128,
         curvature: float | None = None,
         clip_radius: float | None = 2.3,
+        leave_out: Mapping[str, Any] | None = None,
+        traits: ClientTraits | None = None,
     ) -> None:
         super().__init__()
         self.ball = None if curvature is None else PoincareBall(curvature, clip_radius)
@@ -59,6 +66,8 @@ class CoLES(nn.Module):
         )
         self.loss = make_loss(config)
         self.loss.ball = self.ball
+        self.look_alikes = LookAlikes(LeaveOutOptions(**leave_out or {}), traits)
+        self.left_out: dict[str, Tensor] = {}
         self.miner: Miner | None = None
         self.memory: MemoryBank | None = None
         if config.miner is not None:
@@ -79,7 +88,7 @@ class CoLES(nn.Module):
     @property
     def statistics(self) -> dict[str, Tensor]:
         """Return the statistics of the last batch, see `MetricLoss`."""
-        return self.loss.statistics
+        return self.loss.statistics | self.left_out
 
     def forward(self, encoded: Encoded) -> Tensor:
         """Compute the loss of a batch, a scalar. Similarities need float32, also under autocast."""
@@ -87,7 +96,7 @@ class CoLES(nn.Module):
         clients = all_gather_with_grad(encoded.batch.clients)
         with torch.autocast(projected.device.type, enabled=False):
             self.loss.set_progress(encoded.progress)
-            return self._compared(self._placed(projected.float()), clients)
+            return self._compared(self._placed(projected.float()), clients, encoded.progress)
 
     def _placed(self, vectors: Tensor) -> Tensor:
         """Return (N, D) projected vectors where the loss compares them."""
@@ -95,17 +104,32 @@ class CoLES(nn.Module):
             return self.ball.points(vectors)
         return F.normalize(vectors, dim=1) if self.loss.unit else vectors
 
-    def _compared(self, vectors: Tensor, clients: Tensor) -> Tensor:
+    def _compared(self, vectors: Tensor, clients: Tensor, progress: float) -> Tensor:
         """Compute the loss of the vectors, or of those that the miner chooses with the memory."""
         if self.miner is None:
-            return self.loss(vectors, clients)
+            return self.loss(vectors, clients, **self._excluded(vectors, clients, progress))
         if self.memory is None:
-            return self.loss(vectors, *self.miner.mine(vectors, clients))
+            left = self._excluded(vectors, clients, progress)
+            return self.loss(vectors, *self.miner.mine(vectors, clients, **left))
         compared, compared_clients = self.memory.with_stored(vectors, clients)
-        chosen = self.miner.mine(compared, compared_clients, anchors=len(vectors))
+        left = self._excluded(compared, compared_clients, progress, anchors=len(vectors))
+        chosen = self.miner.mine(compared, compared_clients, anchors=len(vectors), **left)
         if self.training:
             self.memory.remember(vectors, clients)
         return self.loss(compared, *chosen)
+
+    @torch.no_grad()
+    def _excluded(
+        self, vectors: Tensor, clients: Tensor, progress: float, *, anchors: int | None = None
+    ) -> dict[str, Any]:
+        """Return the pairs to leave out of the negatives as a keyword; none if nothing is."""
+        anchors = len(vectors) if anchors is None else anchors
+        found = self.look_alikes.excluded(vectors, clients, anchors=anchors, progress=progress)
+        if found is None:
+            return {}
+        others = (clients[:anchors].unsqueeze(1) != clients) & (clients >= 0)
+        self.left_out = {"left_out": found.sum() / others.sum().clamp(min=1)}
+        return {"excluded": found}
 
 
 def make_loss(config: Config) -> MetricLoss:

@@ -35,6 +35,7 @@ from seqmel.objectives.coles import CoLES
 from seqmel.objectives.cpc import CPC
 from seqmel.objectives.encoded import Encoded, ViewBatch
 from seqmel.objectives.event_prediction import EventPrediction
+from seqmel.objectives.look_alikes import ClientTraits
 from seqmel.objectives.masked_events import MaskedEvents
 from seqmel.objectives.matryoshka import Matryoshka
 from seqmel.objectives.next_event import NextEvent
@@ -88,6 +89,7 @@ class Objective(nn.Module):
         vocabulary: The vocabulary of the events.
         encoder: The encoder that is trained.
         codes: The class of each client for each part that learns from labels, see `LabelledPart`.
+        traits: What is known of the clients, to leave look-alikes out, see `LookAlikes`.
 
     Attributes:
         progress: Training progress in [0, 1], set by the training loop. Annealed margins use it.
@@ -100,12 +102,16 @@ class Objective(nn.Module):
         encoder: SequenceEncoder,
         *,
         codes: Mapping[str, Tensor] | None = None,
+        traits: ClientTraits | None = None,
     ) -> None:
         super().__init__()
         self.source = ViewSource(config)
         self.progress = 0.0
         self.parts = nn.ModuleDict(
-            {o.name: _part(o, config, vocabulary, encoder, codes or {}) for o in config.objective}
+            {
+                o.name: _part(o, config, vocabulary, encoder, codes or {}, traits)
+                for o in config.objective
+            }
         )
         self.weights: dict[str, float] = {
             options.name: options.weight for options in config.objective
@@ -147,6 +153,7 @@ def _part(
     vocabulary: Vocabulary,
     encoder: SequenceEncoder,
     codes: Mapping[str, Tensor],
+    traits: ClientTraits | None,
 ) -> nn.Module:
     # The other options are named like the arguments of the part.
     own = options.model_dump(exclude={"name", "weight", "labels", "target"})
@@ -156,7 +163,11 @@ def _part(
     of_events: dict[str, Any] = {"event_size": encoder.events.output_size}
     match options:
         case CoLESOptions():
-            return _nested(config, encoder, lambda size: CoLES(config, embedding_size=size, **own))
+            return _nested(
+                config,
+                encoder,
+                lambda size: CoLES(config, embedding_size=size, traits=traits, **own),
+            )
         case EventPredictionOptions():
             return _nested(
                 config,

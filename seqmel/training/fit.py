@@ -49,6 +49,7 @@ from seqmel.training.batches import (
     resolve_clock_shifts,
     split_clients,
 )
+from seqmel.training.client_traits import client_traits
 from seqmel.training.components_fit import fit_components
 from seqmel.training.hooks import NO_HOOKS, Hooks
 from seqmel.training.label_codes import label_codes
@@ -124,7 +125,11 @@ def fit(
             weights = initial.state_dict()
             encoder.load_state_dict({name: weights[name] for name in encoder.state_dict()})
         objective = Objective(
-            config, vocabulary, encoder, codes=label_codes(config, sequences, labels)
+            config,
+            vocabulary,
+            encoder,
+            codes=label_codes(config, sequences, labels),
+            traits=client_traits(config, sequences, vocabulary),
         )
         report = EpochReport(progress, config.training, words=_metric_words)
         module = TrainingModule(encoder, objective, config, on_epoch=report.report_epoch)
@@ -504,6 +509,7 @@ def _clients_of(trainer: lightning.Trainer) -> int:
 
 def _metric_words(row: dict[str, float]) -> str:
     mined = f", {row['active']:.0%} of mined tuples active" if "active" in row else ""
+    mined += f", {row['left_out']:.2%} of negatives left out" if "left_out" in row else ""
     if MONITOR not in row:
         return mined
     return (

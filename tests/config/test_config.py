@@ -129,6 +129,22 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "the miner distance_weighted cannot use hyperbolic distances; expected one of: all_neg",
     ),
     (
+        {"objective": {"leave_out": {"cosine": 0.9}}, "loss": "circle"},
+        "the loss circle cannot leave out negatives; expected one of: .*infonce.*triplet",
+    ),
+    (
+        {"objective": {"leave_out": {"table": "clients.parquet"}}},
+        r"leave_out\.table needs a column; set leave_out\.column",
+    ),
+    (
+        {"objective": {"leave_out": {"cosine_start": 1.0}}},
+        r"cosine_start 1\.0 has no effect without cosine",
+    ),
+    (
+        {"objective": {"curvature": 0.1}, "loss": {"name": "infonce", "debias": 0.1}},
+        r"debias 0\.1 is for cosines; leave out debias, or curvature",
+    ),
+    (
         {"objective": {"clip_radius": 1.0}},
         r"clip_radius 1\.0 has no effect without curvature; set curvature, or leave clip_radius",
     ),

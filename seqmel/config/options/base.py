@@ -124,6 +124,7 @@ def _as_yaml(value: Any) -> str:
 
 FACTS = (
     "takes", "gives", "default_miner", "causal", "one_per_length", "hyperbolic",
+    "leaves_out",
     "how", "when", "source",
 )  # fmt: skip
 """What the options of a method say of it, as class attributes, and its class as well."""

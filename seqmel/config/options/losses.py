@@ -48,6 +48,8 @@ class LossBase(Options):
     default_miner: ClassVar[str | None] = None
     hyperbolic: ClassVar[bool] = False
     """Whether the loss can compare points of a Poincare ball."""
+    leaves_out: ClassVar[bool] = False
+    """Whether a loss without a miner can leave out negatives."""
 
 
 Plain: TypeAlias = bool | int | float | str | None

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from seqmel.config.options.base import (
     Above,
+    Cosine,
     Options,
     Positive,
     Share,
@@ -25,6 +26,7 @@ __all__ = [
     "CoLESOptions",
     "EventPredictionOptions",
     "LabelledOptions",
+    "LeaveOutOptions",
     "MaskedEventsOptions",
     "NextEventOptions",
     "NextSequenceOptions",
@@ -62,6 +64,44 @@ class ObjectiveBase(Options):
     """Loss weight of this part of the objective."""
 
 
+class LeaveOutOptions(Options):
+    """Which pairs of clients are left out of the negatives, because they are probably alike."""
+
+    cosine: Cosine | None = None
+    """Leave out pairs whose vectors, as the loss compares them, have at least this cosine."""
+    cosine_start: Annotated[Cosine | None, With("cosine")] = None
+    """The cosine at the start of training, such as 1; it moves linearly to `cosine`. null keeps it
+    constant."""
+    duplicates: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Leave out pairs of clients that share at least this fraction of their subsequences of three
+    events, by categories."""
+    vectors: Annotated[str, Field(min_length=1)] | None = None
+    """A file of `seqmel embed` by an earlier model: leave out clients that were near then."""
+    vectors_cosine: Annotated[Cosine, With("vectors")] = 0.95
+    """The cosine of centred vectors from which clients were near."""
+    table: Annotated[str, Field(min_length=1)] | None = None
+    """A table with one row per client: leave out pairs with the same value of `column`."""
+    column: Annotated[Annotated[str, Field(min_length=1)] | None, With("table")] = None
+    """The column of the table, such as a household or a segment."""
+
+    @model_validator(mode="after")
+    def _table_has_a_column(self) -> LeaveOutOptions:
+        if self.table is not None and self.column is None:
+            raise ValueError("leave_out.table needs a column; set leave_out.column")
+        return self
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is left out."""
+        return self != LeaveOutOptions()
+
+    def threshold(self, progress: float) -> float | None:
+        """The cosine from which pairs are left out, at a training progress in [0, 1]."""
+        if self.cosine is None or self.cosine_start is None:
+            return self.cosine
+        return self.cosine_start + (self.cosine - self.cosine_start) * min(1.0, max(0.0, progress))
+
+
 class CoLESOptions(ObjectiveBase):
     """Contrastive learning: pulls views of one client together, pushes views of others apart."""
 
@@ -84,6 +124,8 @@ class CoLESOptions(ObjectiveBase):
     clip_radius: Annotated[Above | None, With("curvature")] = 2.3
     """With curvature: longer vectors are shortened to this length, which keeps them off the border;
     null shortens none."""
+    leave_out: LeaveOutOptions = LeaveOutOptions()
+    """Negatives that are left out, because they are probably of the same kind."""
 
 
 class EventPredictionOptions(ObjectiveBase):

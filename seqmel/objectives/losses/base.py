@@ -43,6 +43,8 @@ class MetricLoss(nn.Module):
         unit: whether the embeddings must be unit vectors.
         hyperbolic: whether the loss is defined by distances alone, so that the embeddings may be
             points of a ball.
+        leaves_out: whether `forward` of a loss without a miner takes `excluded`, pairs of clients
+            that are no negatives.
         ball: the ball that the embeddings are points of; None for Euclidean vectors.
         statistics: scalars without gradient about the last batch. With mining, by a miner or by the
             loss, the loss alone says little about progress. `active` is the fraction of the
@@ -57,6 +59,7 @@ class MetricLoss(nn.Module):
     source: ClassVar[str] = ""
     unit: ClassVar[bool] = True
     hyperbolic: ClassVar[bool] = False
+    leaves_out: ClassVar[bool] = False
     ball: PoincareBall | None = None
 
     def __init__(self) -> None:

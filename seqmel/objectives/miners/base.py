@@ -175,7 +175,12 @@ class Miner(ABC):
 
     @abstractmethod
     def mine(
-        self, embeddings: Tensor, clients: Tensor, *, anchors: int | None = None
+        self,
+        embeddings: Tensor,
+        clients: Tensor,
+        *,
+        anchors: int | None = None,
+        excluded: Tensor | None = None,
     ) -> tuple[Any, ...]:
         """Return the arguments that a loss takes after the embeddings.
 
@@ -185,18 +190,23 @@ class Miner(ABC):
                 `NOBODY` marks empty slots, which are ignored.
             anchors: only the first `anchors` embeddings are anchors; the others come from earlier
                 batches. None makes all of them anchors.
+            excluded: (A, N) bool, pairs of an anchor and another client that are no negatives. None
+                excludes none.
 
         Returns:
             Two `Pairs` (positives, negatives), or one `Triplets`, as a tuple.
         """
 
-    def blocks(self, embeddings: Tensor, clients: Tensor, anchors: int) -> Iterator[Block]:
+    def blocks(
+        self, embeddings: Tensor, clients: Tensor, anchors: int, excluded: Tensor | None = None
+    ) -> Iterator[Block]:
         """Yield all anchors in blocks.
 
         Args:
             embeddings: (N, D), unit vectors.
             clients: (N,) int64, the client of each embedding.
             anchors: number of anchors, which come first.
+            excluded: (A, N) bool, pairs that are no negatives; None excludes none.
         """
         embeddings = embeddings.detach().float()
         positives, there = positives_of(clients, anchors=anchors, most=self.views)
@@ -205,6 +215,8 @@ class Miner(ABC):
         for begin in range(0, anchors, size):
             rows = slice(begin, min(begin + size, anchors))
             negative = (clients[rows].unsqueeze(1) != clients.unsqueeze(0)) & somebody
+            if excluded is not None:
+                negative &= ~excluded[rows]
             yield Block(
                 embeddings,
                 rows,
@@ -240,12 +252,17 @@ class PairMiner(Miner):
 
     @torch.no_grad()
     def mine(
-        self, embeddings: Tensor, clients: Tensor, *, anchors: int | None = None
+        self,
+        embeddings: Tensor,
+        clients: Tensor,
+        *,
+        anchors: int | None = None,
+        excluded: Tensor | None = None,
     ) -> tuple[Pairs, Pairs]:
         """Return positive and negative pairs; see `Miner.mine`."""
         anchors = len(clients) if anchors is None else anchors
         negatives, real = _joined(
-            map(self.choose, self.blocks(embeddings, clients, anchors)), anchors
+            map(self.choose, self.blocks(embeddings, clients, anchors, excluded)), anchors
         )
         rows = torch.arange(anchors, device=clients.device).unsqueeze(1).expand_as(negatives)
         positives = positive_pairs(clients, anchors=anchors, most=self.views)
@@ -267,12 +284,17 @@ class TripletMiner(Miner):
 
     @torch.no_grad()
     def mine(
-        self, embeddings: Tensor, clients: Tensor, *, anchors: int | None = None
+        self,
+        embeddings: Tensor,
+        clients: Tensor,
+        *,
+        anchors: int | None = None,
+        excluded: Tensor | None = None,
     ) -> tuple[Triplets]:
         """Return triplets; see `Miner.mine`."""
         anchors = len(clients) if anchors is None else anchors
         positive, negative, real = _joined(
-            map(self.choose, self.blocks(embeddings, clients, anchors)), anchors
+            map(self.choose, self.blocks(embeddings, clients, anchors, excluded)), anchors
         )
         rows = torch.arange(anchors, device=clients.device).unsqueeze(1).expand_as(positive)
         return (

@@ -31,6 +31,8 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("margin", {"margin": 0.6, "beta": 1.1, "beta_weight": 0.3}),
     ("triplet", {"margin": 0.05, "reduction": "active"}),
     ("infonce", {"temperature": 1.0}),
+    ("infonce", {"temperature": 0.5, "debias": 0.05}),
+    ("infonce", {"temperature": 1.0, "debias": 0.9}),
     ("supcon", {"temperature": 1.0}),
     ("histogram", {"bins": 5}),
     ("n_pair", {"length_weight": 0.5}),
@@ -109,6 +111,29 @@ def test_in_a_ball_a_loss_is_what_its_equation_says_of_hyperbolic_distances(
     found = loss(x, *everything(loss, CLIENTS))
     torch.testing.assert_close(found, slow(name, x, CLIENTS, {}), rtol=1e-6, atol=1e-9)
     assert not torch.isclose(found, euclidean)
+
+
+@pytest.mark.parametrize("debias", [0.0, 0.1])
+def test_excluded_pairs_are_no_negatives(debias: float) -> None:
+    x, loss = vectors("infonce"), InfoNCELoss(debias=debias)
+    apart = CLIENTS.unsqueeze(1) != CLIENTS
+    of_three = apart & ((CLIENTS == 3).unsqueeze(1) | (CLIENTS == 3))
+    kept = CLIENTS != 3
+    alone = loss(x[~kept], CLIENTS[~kept])
+    assert alone == 0  # a client without negatives costs nothing
+    pairs_kept, pairs_of_three = 3 * 2 + 2 * 1, 3 * 2
+    expected = loss(x[kept], CLIENTS[kept]) * pairs_kept / (pairs_kept + pairs_of_three)
+    torch.testing.assert_close(loss(x, CLIENTS, of_three), expected)
+
+
+@pytest.mark.parametrize("temperature", [0.01, 1.0])
+def test_the_gradient_of_the_debiased_loss_is_finite(temperature: float) -> None:
+    x = vectors("infonce").float()
+    x[1] = x[0]  # a negative as near as can be
+    x.requires_grad_()
+    InfoNCELoss(temperature=temperature, debias=0.3)(x, CLIENTS).backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
 
 
 def curved(name: str) -> MetricLoss:

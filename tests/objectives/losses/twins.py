@@ -130,17 +130,16 @@ def triplet(
 # batch
 
 
-def infonce(x: Tensor, clients: Tensor, *, temperature: float = 0.1) -> Tensor:
+def infonce(x: Tensor, clients: Tensor, *, temperature: float = 0.1, debias: float = 0.0) -> Tensor:
     costs = []
     for i, j in itertools.permutations(range(len(x)), 2):
         if clients[i] == clients[j]:
             near = torch.exp(s(x, i, j) / temperature)
-            costs.append(
-                -torch.log(
-                    near
-                    / (near + sum(torch.exp(s(x, i, k) / temperature) for k in others(clients, i)))
-                )
-            )
+            against = [torch.exp(s(x, i, k) / temperature) for k in others(clients, i)]
+            beside = (mean(against) - debias * near) / (1 - debias)
+            if debias:
+                beside = torch.maximum(beside, torch.exp(torch.tensor(-1 / temperature)).double())
+            costs.append(-torch.log(near / (near + len(against) * beside)))
     return mean(costs)
 
 

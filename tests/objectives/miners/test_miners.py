@@ -67,6 +67,19 @@ def by_distance(x: Tensor, i: int, places: list[int]) -> list[int]:
 # all of them
 
 
+@pytest.mark.parametrize("name", sorted(MINERS))
+def test_no_miner_chooses_an_excluded_pair(name: str) -> None:
+    torch.manual_seed(0)
+    excluded = (CLIENTS.unsqueeze(1) + CLIENTS) % 2 == 0  # clients 4 and 2; 9 and 7
+    found = mined(MINERS[name](), unit(), CLIENTS, excluded=excluded)
+    assert {(int(CLIENTS[row[0]]), int(CLIENTS[row[-1]])) for row in found} <= {
+        (a, b) for a in (4, 2) for b in (9, 7)
+    } | {(b, a) for a in (4, 2) for b in (9, 7)}
+    assert len(found) > 5
+    whole = torch.ones(len(CLIENTS), len(CLIENTS), dtype=torch.bool)
+    assert mined(MINERS[name](), unit(), CLIENTS, excluded=whole) == []
+
+
 def test_in_a_ball_the_nearest_negatives_are_those_by_hyperbolic_distance() -> None:
     ball, miner = PoincareBall(1.0), HardNegatives(k=1)
     miner.ball = ball
