@@ -47,6 +47,7 @@ __all__ = [
     "evaluate_retrieval",
     "export_onnx",
     "finetune",
+    "from_pretrained",
     "generate_card_data",
     "infer_schema",
     "label_curve",
@@ -81,7 +82,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from seqmel.api.batches import Batches, batches
-    from seqmel.api.hub import pull_from_hub, push_to_hub
+    from seqmel.api.hub import from_pretrained, pull_from_hub, push_to_hub
     from seqmel.api.mlflow_model import log_mlflow_model, save_mlflow_model
     from seqmel.api.model import Model, finetune, load, load_model, train
     from seqmel.api.parts import (
@@ -172,6 +173,7 @@ _HOME = {
     "update_embeddings": "inference.update",
     "export_onnx": "export.onnx",
     "finetune": "api.model",
+    "from_pretrained": "api.hub",
     "generate_card_data": "demo.generator",
     "infer_schema": "data.fitting.schema_inference",
     "label_curve": "evaluation.curves",

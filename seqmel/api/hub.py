@@ -6,7 +6,9 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from seqmel.api.model import Model, load
@@ -14,7 +16,7 @@ from seqmel.core.atomic_files import atomic_write, check_output
 from seqmel.core.errors import ConfigError, InputError, SeqmelError, one_line
 from seqmel.model import FILES, AnyModel
 
-__all__ = ["pull_from_hub", "push_to_hub"]
+__all__ = ["from_pretrained", "pull_from_hub", "push_to_hub"]
 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -120,6 +122,55 @@ def pull_from_hub(
     return load(output)
 
 
+def from_pretrained(
+    name: str | Path, *, revision: str | None = None, token: str | None = None
+) -> Model:
+    """Load a model by the path of its folder, or by its name on the Hugging Face Hub.
+
+    A model of the Hub is kept in the cache of the Hub, so that it is downloaded once, and is in
+    memory only. To keep it in a folder of your own, from which a training can start (`init_from`),
+    see `pull_from_hub`.
+
+    Args:
+        name: A model folder, or OWNER/NAME on the Hub.
+        revision: A branch, a tag or a commit of the Hub; None takes the newest.
+        token: The token of the Hub. None takes that of `hf auth login`, or HF_TOKEN.
+
+    Returns:
+        The model.
+
+    Raises:
+        ModelError: There is neither a folder nor a name of the Hub, or the model is damaged.
+        ConfigError: The package huggingface_hub is missing.
+        InputError: There is no such repository, the Hub refuses, or it cannot be reached.
+
+    Examples:
+        >>> import seqmel
+        >>> data = seqmel.generate_card_data(20)
+        >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
+        >>> saved = model.save("model")
+        >>> seqmel.from_pretrained("model").folder.name
+        'model'
+        >>> model = seqmel.from_pretrained("my-bank/cards")  # doctest: +SKIP
+    """
+    if Path(name).exists() or not _REPOSITORY.fullmatch(str(name)):
+        return load(name)
+    hub = _import()
+    with _hub_errors(str(name), token):
+        folder = hub.snapshot_download(
+            str(name),
+            revision=revision,
+            allow_patterns=list(FILES),
+            token=token,
+            library_name="seqmel",
+        )
+    if not (Path(folder) / "config.json").is_file():
+        raise InputError(f"{name} is not a model of seqmel: it has no config.json.")
+    with TemporaryDirectory(prefix="seqmel-") as copied:  # the cache has links
+        shutil.copytree(folder, copied, dirs_exist_ok=True)
+        return replace(load(copied), folder=None)
+
+
 def _import() -> Any:
     try:
         import huggingface_hub
@@ -141,8 +192,6 @@ def _check_name(repository: str) -> None:
 @contextmanager
 def _folder_of(model: Model) -> Iterator[Path]:
     """The folder of a model; a temporary one for a model in memory."""
-    from tempfile import TemporaryDirectory
-
     if model.folder is not None:
         yield Path(model.folder)
         return

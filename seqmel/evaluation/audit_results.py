@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 __all__ = ["Audit", "AuditFigure"]
 
 _TITLES = {
-    "re-identification": "Re-identification: clients found by a few of their events (recall@1)",
+    "re-identification": "Re-identification: clients found by a few events",
     "attribute": "Attribute inference: what the vectors tell of a column",
-    "membership": "Membership inference: was the client in training? (AUROC)",
+    "membership": "Membership inference: was the client in training?",
     "quality": "Quality: the score that the vectors are for",
 }
 

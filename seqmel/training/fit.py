@@ -39,6 +39,7 @@ from seqmel.core.units import duration_words
 from seqmel.data.samplers import OfflineHardSampler
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.vocabulary import Vocabulary
+from seqmel.model import as_model
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Objective
 from seqmel.training.batches import (
@@ -58,6 +59,7 @@ from seqmel.training.offline import OfflineMining
 from seqmel.training.patience import Patience
 from seqmel.training.ppmi_init import new_encoder
 from seqmel.training.trackers import flat_options
+from seqmel.training.warm_start import warm_start
 
 __all__ = [
     "EpochReport",
@@ -124,6 +126,10 @@ def fit(
         if initial is not None:
             weights = initial.state_dict()
             encoder.load_state_dict({name: weights[name] for name in encoder.state_dict()})
+        elif config.training.init_from is not None:
+            trained = as_model(config.training.init_from)
+            words = warm_start(encoder, vocabulary, trained)
+            progress.say(f"warm start from {config.training.init_from}: {words}")
         objective = Objective(
             config,
             vocabulary,

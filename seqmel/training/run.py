@@ -288,17 +288,21 @@ def train_model(
 
 
 def check_options(config: Config) -> None:
-    """Check the device, the loss and the tables of the objective before any work."""
+    """Check device, loss, tables and the model to start from, before any work."""
     from seqmel.core.device import resolve_device
     from seqmel.objectives.coles import make_loss
     from seqmel.training.client_traits import check_tables
     from seqmel.training.label_codes import read_objective_labels
+    from seqmel.training.warm_start import check_warm_start
 
     resolve_device(config.device)
     make_loss(config)
     read_objective_labels(config, config.schema.client)
     if config.leave_out is not None:
         check_tables(config.leave_out)
+    if config.training.init_from is not None:
+        trained = as_model(config.training.init_from)
+        check_warm_start(trained, config.event_encoder.hidden_size)
 
 
 def _check_same_shape(initial: TrainedModel, wanted: Config) -> None:

@@ -134,6 +134,20 @@ def test_a_model_comes_back_as_it_was(
     assert server.tokens - {None} == {f"Bearer {TOKEN}"}
 
 
+def test_a_model_is_loaded_by_its_name_and_kept_in_the_cache(
+    server: type[Handler], model_folder: Path, tmp_path: Path
+) -> None:
+    seqmel.push_to_hub(model_folder, "bank/cards")
+    found = seqmel.from_pretrained("bank/cards")
+    assert found.fingerprint() == load_model(model_folder).fingerprint()
+    assert found.folder is None
+    assert list((tmp_path / "cache").rglob("model.safetensors"))
+    server.files.clear()
+    server.files["README.md"] = b"no model"
+    with pytest.raises(InputError, match="bank/cards is not a model of seqmel"):
+        seqmel.from_pretrained("bank/cards")
+
+
 def test_only_files_of_the_model_are_uploaded(
     server: type[Handler], model_folder: Path, tmp_path: Path
 ) -> None:

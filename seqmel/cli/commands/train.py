@@ -51,6 +51,12 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="Clients per batch.")] = None,
     embedding_dim: Annotated[int | None, typer.Option(help="Embedding dimension.")] = None,
     encoder: Annotated[str | None, typer.Option(help="gru, lstm, transformer or none.")] = None,
+    init_from: Annotated[
+        str | None,
+        typer.Option(
+            help="A model folder to start from: common columns, values and layers are taken over."
+        ),
+    ] = None,
     seed: Seed = None,
     device: Device = None,
     devices: Annotated[
@@ -80,6 +86,7 @@ def train(
         "training.epochs": epochs,
         "training.patience": patience,
         "training.batch_size": batch_size,
+        "training.init_from": init_from,
         "embedding_dim": embedding_dim,
         "encoder.name": encoder,
         "seed": seed,

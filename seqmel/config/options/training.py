@@ -51,6 +51,9 @@ class TrainingOptions(Options):
     patience: Patience = None
     """Early stopping: epochs without a better validation recall; 0 or null never stops early.
     With or without it, the best epoch is kept."""
+    init_from: str | None = None
+    """Warm start: a model folder to take over columns, values and layers from that the new model
+    has too. All else begins anew."""
     storage: Literal["memory", "memory_map", "device"] = "memory_map"
     """Where sequences are kept in training: in memory, memory-mapped from disk, or on the
     device."""
