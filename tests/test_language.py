@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import itertools
 import re
 from pathlib import Path
 
@@ -104,3 +106,37 @@ def test_the_dialect_is_found(text: str) -> None:
 )
 def test_plain_english_is_left_alone(text: str) -> None:
     assert not any(re.search(pattern, text, flags=re.I) for pattern in DIALECT)
+
+
+COUNTED = re.compile(
+    r" (events|clients|rows|times|moments|values|labels|columns|files|epochs|models|vectors)\b"
+)
+NEVER_ONE = {"_MOST_CLASSES", "_RECENT_EVENTS", "fitted.rows"}
+"""Expressions that are two or more."""
+
+
+def _counts_before_a_plural(source: str) -> list[str]:
+    """Lengths, and what is shown as a number with commas, before a noun."""
+    strings = [
+        node.values for node in ast.walk(ast.parse(source)) if isinstance(node, ast.JoinedStr)
+    ]
+    return [
+        ast.unparse(number.value)
+        for values in strings
+        for number, text in itertools.pairwise(values)
+        if isinstance(number, ast.FormattedValue)
+        and isinstance(text, ast.Constant)
+        and (number.format_spec is not None or ast.unparse(number.value).startswith("len("))
+        and COUNTED.match(str(text.value))
+    ]
+
+
+def test_no_message_says_1_events() -> None:
+    assert _counts_before_a_plural('f"{n:,} " f"events of {len(m)} rows, {k} x"') == ["n", "len(m)"]
+    found = {
+        f"{path.relative_to(ROOT)}: {number}"
+        for path in sorted((ROOT / "seqmel").rglob("*.py"))
+        for number in _counts_before_a_plural(path.read_text())
+        if number not in NEVER_ONE
+    }
+    assert not found, "use seqmel.core.units.count_words"

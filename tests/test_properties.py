@@ -382,6 +382,6 @@ def test_a_time_that_is_too_far_away_is_refused(kind: str, value: int) -> None:
     own_words = "the given Table: Could not convert Timestamp"  # of DuckDB 1.5
     with pytest.raises(
         InputError,
-        match=f"1 times in column 'time' of the given Table cannot be understood|{own_words}",
+        match=f"1 time in column 'time' of the given Table cannot be understood|{own_words}",
     ):
         tiny_model(table, SchemaOptions(client="client", time="time"))

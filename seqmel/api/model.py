@@ -32,6 +32,7 @@ from seqmel.core.distributed import is_launched
 from seqmel.core.errors import ConfigError, ModelError
 from seqmel.core.notebook import curves
 from seqmel.core.progress import Reporting
+from seqmel.core.units import count_words
 from seqmel.data.sources.reading import Events
 from seqmel.data.sources.shard import Shard
 from seqmel.data.tables.facts import check_no_target, read_facts
@@ -899,7 +900,7 @@ class Model(TrainedModel):
         learnt = metrics.get("pretraining") or metrics
         facts = {
             "encoder": f"{config.encoder.name}, pooling {' + '.join(config.pooling)}",
-            "vector": f"{self.encoder.output_size:,} dimensions",
+            "vector": count_words(self.encoder.output_size, "dimension"),
             "weights": f"{sum(p.numel() for p in self.encoder.parameters()):,}",
             "columns": ", ".join(
                 [
@@ -910,7 +911,10 @@ class Model(TrainedModel):
             ),
         }
         if "events" in learnt:
-            facts["trained on"] = f"{learnt['events']:,} events of {learnt['clients']:,} clients"
+            facts["trained on"] = (
+                f"{count_words(learnt['events'], 'event')} of "
+                f"{count_words(learnt['clients'], 'client')}"
+            )
         if self.targets:
             facts["predicts"] = ", ".join(
                 f"{target.name} ({target.task})" for target in self.targets

@@ -14,7 +14,7 @@ from html import escape
 from typing import Any
 
 from seqmel.core.colours import COLOURS
-from seqmel.core.units import task_words
+from seqmel.core.units import count_words, task_words
 
 __all__ = ["NotebookProgress", "curves"]
 
@@ -63,7 +63,8 @@ def _panel(name: str, history: Sequence[Mapping[str, float]]) -> str:
     x, y = points[-1]
     title = name.replace("_at_", "@").replace("_", " ")
     return (
-        f'<text x="{_LEFT}" y="14">{title}: {len(values)} epochs, from {values[0]:.3g}</text>'
+        f'<text x="{_LEFT}" y="14">{title}: {count_words(len(values), "epoch")}, from '
+        f"{values[0]:.3g}</text>"
         f'<polyline points="{line}" fill="none" stroke="{COLOURS[0]}" stroke-width="2"/>'
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{COLOURS[0]}"/>'
         f'<text x="{x + 6:.1f}" y="{y + 4:.1f}">{values[-1]:.3g}</text>'

@@ -1,12 +1,36 @@
-"""Units of time, and the words of durations and rates."""
+"""Units of time, and the words of numbers, durations and rates."""
 
-__all__ = ["DAYS_SINCE_MONDAY", "DAY_US", "duration_words", "rate_words", "task_words"]
+__all__ = [
+    "DAYS_SINCE_MONDAY",
+    "DAY_US",
+    "count_words",
+    "duration_words",
+    "rate_words",
+    "task_words",
+]
 
 DAY_US = 86_400_000_000
 """Microseconds per day; times are int64 microseconds since 1970-01-01."""
 
 DAYS_SINCE_MONDAY = 3
 """Days from the last Monday to 1970-01-01, a Thursday: day d has the weekday (d + 3) % 7."""
+
+
+def count_words(number: float, singular: str, plural: str | None = None, *, spec: str = ",") -> str:
+    """Return a number with its noun, such as "1 event" or "1,200 events".
+
+    Args:
+        number: how many.
+        singular: the noun for one. A verb may follow it.
+        plural: the noun for any other number. By default the singular with an s.
+        spec: the format of the number.
+
+    Examples:
+        >>> count_words(1, "event"), count_words(1200, "event has", "events have")
+        ('1 event', '1,200 events have')
+    """
+    noun = singular if number == 1 else f"{singular}s" if plural is None else plural
+    return f"{number:{spec}} {noun}"
 
 
 def duration_words(seconds: float) -> str:

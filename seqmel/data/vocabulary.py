@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from seqmel.core.units import count_words
 from seqmel.data.kinds.base import ColumnKind, Fitted
 from seqmel.data.kinds.category import FIRST, NULL, UNSEEN, CategoryCodes
 from seqmel.data.kinds.number import CLIP, AboveZero, Finite, NumericScale, NumericScales
@@ -189,7 +190,8 @@ class Vocabulary(_Data):
             codes = self.categorical[scales.by].size if scales.by in self.categorical else 0
             if scales.by is not None and len(scales.within) != codes:
                 raise ValueError(
-                    f"{name} has {len(scales.within)} scales for {codes} codes of {scales.by}"
+                    f"{name} has {len(scales.within)} scales for {count_words(codes, 'code')} of "
+                    f"{scales.by}"
                 )
         return self
 

@@ -20,6 +20,7 @@ import pandas as pd
 import pyarrow as pa
 
 from seqmel.core.errors import InputError, SchemaError, did_you_mean, shown
+from seqmel.core.units import count_words
 from seqmel.data.schema import SchemaOptions, may_be_time, recognise_client
 from seqmel.data.sources.arrow_tables import arrow_table
 from seqmel.data.sources.reading import Events
@@ -419,8 +420,8 @@ def _given_ids(X: Any, client: str) -> tuple[pd.Index[Any], pd.Index[Any]]:  # n
     nulls = int(pd.isna(ids.to_numpy()).sum())
     if nulls:
         raise InputError(
-            f"{nulls:,} of {len(ids):,} rows of X have no client: the id is null. Drop or fix "
-            "these rows."
+            f"{nulls:,} of {count_words(len(ids), 'row')} of X have no client: the id is null. "
+            "Drop or fix these rows."
         )
     return ids, index
 
@@ -429,7 +430,7 @@ def _tell_none_has_events(
     ids: pd.Index[Any], known: pd.Index[Any], name: str, *, learning: bool
 ) -> None:
     found = (
-        f"None of the {len(ids):,} clients of X, such as "
+        f"None of the {count_words(len(ids), 'client')} of X, such as "
         f"{shown([repr(i) for i in ids[:3].tolist()])}, has events; {name} has "
         f"{shown([repr(i) for i in known[:3].tolist()])}."
     )

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from seqmel.config import Config
 from seqmel.core.errors import InputError, shown
 from seqmel.core.renames import warn_renamed
+from seqmel.core.units import count_words
 from seqmel.data.encoding.event_encoding import nest
 from seqmel.data.fitting.schema_inference import find_time
 from seqmel.data.schema import recognise_client
@@ -256,7 +257,8 @@ class EventSequences:
         absent = wanted[found < 0]
         examples = shown([repr(i) for i in absent[:3].tolist()])
         return InputError(
-            f"{len(absent):,} of {len(wanted):,} clients {lack}, such as {examples}.{advice}"
+            f"{len(absent):,} of {count_words(len(wanted), 'client')} {lack}, such as "
+            f"{examples}.{advice}"
         )
 
     def to_arrow(self) -> pa.Table:
@@ -297,8 +299,8 @@ class EventSequences:
 
     def __repr__(self) -> str:
         return (
-            f"EventSequences({len(self):,} clients, {self.events:,} events: "
-            f"{', '.join(self.columns)})"
+            f"EventSequences({count_words(len(self), 'client')}, "
+            f"{count_words(self.events, 'event')}: {', '.join(self.columns)})"
         )
 
     def _repr_html_(self) -> str:
@@ -310,9 +312,9 @@ class EventSequences:
             for field in self.table.schema
         )
         return (
-            f"<b>EventSequences</b>: {len(self):,} clients, {self.events:,} events; a client has "
-            f"{shares.min():,} to {shares.max():,}, the median "
-            f"{np.median(shares):,.0f}<table>{rows}</table>"
+            f"<b>EventSequences</b>: {count_words(len(self), 'client')}, "
+            f"{count_words(self.events, 'event')}; a client has {shares.min():,} to "
+            f"{shares.max():,}, the median {np.median(shares):,.0f}<table>{rows}</table>"
         )
 
 

@@ -26,6 +26,7 @@ from seqmel.core.errors import ConfigError, InputError, ModelError, plain, shown
 from seqmel.core.progress import console_progress, silent
 from seqmel.core.renames import renamed_keywords
 from seqmel.core.survival import concordance
+from seqmel.core.units import count_words
 from seqmel.data.schema import EventSchema, SourceOptions, TimeUnit
 from seqmel.data.sequences.prepared import PreparedSequences
 from seqmel.data.sources.arrow_tables import is_moment
@@ -800,13 +801,13 @@ def _moments(moments: Any, rows: ClientRows, schema: EventSchema) -> Moments:
     found = pd.Series(moments).reset_index(drop=True)
     if len(found) != len(rows):
         raise InputError(
-            f"moments has {len(found):,} rows and X has {len(rows):,}. Expected one moment per row "
-            "of X, or one for all."
+            f"moments has {count_words(len(found), 'row')} and X has {len(rows):,}. Expected one "
+            "moment per row of X, or one for all."
         )
     if found.isna().any():
         raise InputError(
-            f"{int(found.isna().sum()):,} of {len(found):,} moments are null. Drop or fix these "
-            "rows."
+            f"{int(found.isna().sum()):,} of {count_words(len(found), 'moment')} are null. Drop or "
+            "fix these rows."
         )
     table = pd.DataFrame({schema.client: np.arange(len(found)), schema.time: found})
     return read_moments(table, schema, label="moments")
@@ -836,7 +837,8 @@ def _labels(y: Any, rows: ClientRows) -> dict[str, pd.Series[Any]]:
         frame = pd.DataFrame(dict(zip(names, columns.T, strict=True)))
     if len(frame) != len(rows):
         raise InputError(
-            f"y has {len(frame):,} rows and X has {len(rows):,}. Expected one label per row of X."
+            f"y has {count_words(len(frame), 'row')} and X has {len(rows):,}. Expected one label "
+            "per row of X."
         )
     rows.check_matched(y, "y")
     frame = _in_order(frame, rows, "y").reset_index(drop=True)
@@ -940,8 +942,8 @@ def _mean_score(
     )
     if len(labels) != len(predicted):
         raise InputError(
-            f"y has {len(labels)} targets and fit had {len(predicted)}. Expected the columns that "
-            "fit had."
+            f"y has {count_words(len(labels), 'target')} and fit had {len(predicted)}. Expected "
+            "the columns that fit had."
         )
     by_name = labels.keys() == predicted.keys()
     scores = []

@@ -25,6 +25,7 @@ import torch
 from seqmel.core.device import resolve_device, tune_malloc, with_own_defaults
 from seqmel.core.errors import ConfigError, InputError, plain
 from seqmel.core.progress import Progress, Reporting, as_progress
+from seqmel.core.units import count_words
 from seqmel.data.sequences.prepared import is_prepared
 from seqmel.data.sources.reading import Events
 from seqmel.data.tables.labels import id_positions
@@ -193,8 +194,8 @@ class _Work:
         )
         if len(embeddings) < _FEWEST:
             raise InputError(
-                f"There are {len(embeddings)} clients. An audit needs {_FEWEST}, and better "
-                "hundreds."
+                f"An audit needs {_FEWEST} clients, and better hundreds. Found: "
+                f"{len(embeddings):,}."
             )
         fitted = {how.name: how.fit(embeddings.to_numpy(np.float32), seed) for how in weaken}
         sets = {AGGREGATES: aggregates, EMBEDDINGS: embeddings}
@@ -258,9 +259,9 @@ class _Work:
         for counts, what in zip(both, ("were in training", "were not"), strict=True):
             if len(counts) < _FEWEST:
                 raise InputError(
-                    f"{len(counts)} of the {len(self.counts):,} clients of the events {what}. "
-                    f"Membership inference needs {_FEWEST} of each kind with two events or more. "
-                    "Give events of both, or the ids of the members."
+                    f"{len(counts):,} of {count_words(len(self.counts), 'client')} of the events "
+                    f"{what}. Membership inference needs {_FEWEST} of each kind with two events or "
+                    "more. Give events of both, or the ids of the members."
                 )
         counts = pd.concat(both)
         members = np.repeat([True, False], [len(one) for one in both])

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqmel.core.errors import ConfigError
+from seqmel.core.units import count_words
 from seqmel.data.tables.number_types import NumberType, Scales, check_number_types
 from seqmel.evaluation.audit_parts import Matrix
 from seqmel.evaluation.compression import Components
@@ -165,8 +166,8 @@ class Weakening:
             most = min(some.shape)
             if self.dim > most:
                 raise ConfigError(
-                    f"{self.name} asks for {self.dim} principal components. {len(some):,} vectors "
-                    f"of {some.shape[1]} numbers have {most}."
+                    f"{self.name} asks for {self.dim} principal components. "
+                    f"{count_words(len(some), 'vector')} of {some.shape[1]} numbers have {most}."
                 )
             components = Components.fit(some)
             some = components.project(some, self.dim)

@@ -18,6 +18,7 @@ import pandas as pd
 
 from seqmel.core.errors import ConfigError, InputError, shown
 from seqmel.core.renames import renamed_keywords
+from seqmel.core.units import count_words
 from seqmel.data.tables.labels import id_positions
 
 if TYPE_CHECKING:
@@ -89,8 +90,8 @@ class Drift:
             "Drift" if self.drifted else "Too few vectors to tell" if self.too_few else "No drift"
         )
         return (
-            f"{word}: {len(self.moved):,} of {len(self.psi):,} dimensions have a PSI of "
-            f"{max(self.psi_threshold, self.psi_by_chance):.3g} or more (largest: {name}, "
+            f"{word}: {len(self.moved):,} of {count_words(len(self.psi), 'dimension')} have a PSI "
+            f"of {max(self.psi_threshold, self.psi_by_chance):.3g} or more (largest: {name}, "
             f"{value:.3f}); MMD² {self.mmd2:.3g}, p = {self.p_value:.3g} "
             f"({'at or below' if self.p_value <= self.alpha else 'above'} {self.alpha:g})."
         )
@@ -355,8 +356,8 @@ def psi_by_chance(n: int, m: int, bins: int, dimensions: int) -> float:
 def _matrices(reference: pd.DataFrame, current: pd.DataFrame) -> tuple[Matrix, Matrix]:
     if reference.shape[1] != current.shape[1]:
         raise InputError(
-            f"The reference has {reference.shape[1]} dimensions, the current vectors "
-            f"{current.shape[1]}. Compare embeddings of one model."
+            f"The reference has {count_words(reference.shape[1], 'dimension')}, the current "
+            f"vectors {current.shape[1]}. Compare embeddings of one model."
         )
     other = [str(name) for name in current.columns if name not in reference.columns]
     if other:
@@ -367,7 +368,11 @@ def _matrices(reference: pd.DataFrame, current: pd.DataFrame) -> tuple[Matrix, M
     for what, table in (("reference", reference), ("current vectors", current)):
         bad = int((~np.isfinite(table.to_numpy(np.float64))).any(axis=1).sum())
         if bad or len(table) < 2:
-            found = f"{bad:,} rows with missing or infinite numbers" if bad else f"{len(table)} row"
+            found = (
+                f"{count_words(bad, 'row')} with missing or infinite numbers"
+                if bad
+                else f"{len(table)} row"
+            )
             raise InputError(
                 f"The {what}: {found}. Expected two or more vectors of finite numbers."
             )

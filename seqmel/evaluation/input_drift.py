@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqmel.core.errors import ConfigError, InputError
+from seqmel.core.units import count_words
 from seqmel.data.fitting.statistics import Statistics, count_events
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.evaluation.drift import psi_by_chance, psi_of_counts
@@ -80,13 +81,13 @@ class InputDrift:
         if not self.drifted:
             worst = self._worst()[0]
             return (
-                f"No drift: none of {len(self.columns):,} columns has moved (largest PSI: "
-                f"{worst}, {self.columns[worst].psi:.3f})."
+                f"No drift: none of {count_words(len(self.columns), 'column')} has moved (largest "
+                f"PSI: {worst}, {self.columns[worst].psi:.3f})."
             )
         found = "; ".join(f"{name}: {self._reasons(name)}" for name in self.moved[:5])
         more = f"; and {len(self.moved) - 5} more" if len(self.moved) > 5 else ""
         return (
-            f"Drift: {len(self.moved):,} of {len(self.columns):,} columns have moved "
+            f"Drift: {len(self.moved):,} of {count_words(len(self.columns), 'column')} have moved "
             f"({found}{more})."
         )
 

@@ -13,6 +13,7 @@ import pandas as pd
 
 from seqmel.core.errors import ConfigError, InputError, SchemaError, shown
 from seqmel.core.survival import kaplan_meier
+from seqmel.core.units import count_words
 from seqmel.data.tables.labels import (
     column_names,
     has_column,
@@ -94,11 +95,12 @@ class ScoredPredictions:
         of = (
             f"; the metrics of ranking are of {self.classes[1]!r}" if len(self.classes) == 2 else ""
         )
-        rows = f"{len(self.y):,} rows of " if len(self.y) != self.clients else ""
+        rows = f"{count_words(len(self.y), 'row')} of " if len(self.y) != self.clients else ""
         if self.edges:
             happened = int((~np.signbit(self.y)).sum())
-            of = f", {happened:,} events, the others censored"
-        caption = f"{rows}{self.clients:,} clients{of}; 95 % interval by bootstrap over the clients"
+            of = f", {count_words(happened, 'event')}, the others censored"
+        who = f"{rows}{count_words(self.clients, 'client')}"
+        caption = f"{who}{of}; 95 % interval by bootstrap over the clients"
         table = Table("metric", "value", "95 % interval", title=self.target, caption=caption)
         for score in self.scores:
             low, high = score.interval
@@ -294,8 +296,8 @@ def _probabilities(values: Floats, classes: tuple[str, ...], target: str) -> Flo
     if values.shape[1] == 1:
         if len(classes) != 2:
             raise InputError(
-                f"The target {target!r} has {len(classes)} classes and the predictions one column. "
-                "Give a column of probabilities for each class: "
+                f"The target {target!r} has {count_words(len(classes), 'class', 'classes')} and "
+                "the predictions one column. Give a column of probabilities for each class: "
                 f"{shown(f'{target}={name}' for name in classes)}."
             )
         values = np.concatenate([1 - values, values], axis=1)

@@ -15,6 +15,7 @@ import pandas as pd
 
 from seqmel.core.errors import ConfigError, InputError, did_you_mean, shown
 from seqmel.core.survival import survival_metrics
+from seqmel.core.units import count_words
 from seqmel.data.tables.labels import align, check_classes, recognise_task, to_quantities
 from seqmel.data.tables.survival import observed_times, signed_times, time_edges
 from seqmel.data.tables.targets import TargetTask
@@ -200,7 +201,9 @@ class Problem:
         """
         known = self.metrics
         if metric is not None and metric not in known:
-            kind = f"{len(self.classes)} classes" if self.classes else "a quantity"
+            kind = (
+                count_words(len(self.classes), "class", "classes") if self.classes else "a quantity"
+            )
             kind = "the time to an event" if self.edges else kind
             raise ConfigError(
                 f"metric is {metric!r}, which is none of {kind}.{did_you_mean(metric, known)} "
@@ -324,7 +327,7 @@ class Problem:
                 if problem:
                     where = "" if len(self.splits) == 1 else f" of fold {fold + 1}"
                     raise InputError(
-                        f"The {part} part{where} ({len(places):,} rows, split by "
+                        f"The {part} part{where} ({count_words(len(places), 'row')}, split by "
                         f"{self.about.get('column', 'folds')!r}) has {problem} of the target "
                         f"{name!r}. Give other folds or fractions, or another column."
                     )
@@ -477,9 +480,9 @@ def _common(y: pd.Series[Any], matched: Mapping[str, pd.DataFrame], folds: int) 
     if len(clients) < 2 * folds:
         each = ", ".join(f"{name} {len(table):,}" for name, table in matched.items())
         raise InputError(
-            f"{folds} folds need at least {2 * folds} clients with a label and all features; there "
-            f"are {len(clients)} (labels: {len(y):,}; with features: {each}). Give more labels, or "
-            "fewer folds (--folds)."
+            f"{count_words(folds, 'fold')} need at least {count_words(2 * folds, 'client')} with a "
+            f"label and all features; there are {len(clients)} (labels: {len(y):,}; with features: "
+            f"{each}). Give more labels, or fewer folds (--folds)."
         )
     text = np.array([str(client) for client in clients])
     ordered: pd.Index[Any] = clients[np.argsort(text, kind="stable")]
@@ -505,8 +508,9 @@ def _check_rare(y: pd.Series[Any], folds: int) -> None:
     ]
     if rare:
         raise InputError(
-            f"{folds} folds need {folds} clients of every class of the target {y.name!r}; class "
-            f"{shown(rare)}. Join or leave out rare classes, or give fewer folds (--folds)."
+            f"{count_words(folds, 'fold')} need {count_words(folds, 'client')} of every class of "
+            f"the target {y.name!r}; class {shown(rare)}. Join or leave out rare classes, or give "
+            "fewer folds (--folds)."
         )
 
 
@@ -526,8 +530,8 @@ def _check_events(strata: Places | None, folds: int, name: str) -> None:
     events = 0 if strata is None else int(strata.sum())
     if events < folds:
         raise InputError(
-            f"{folds} folds need {folds} observed events of {name!r}; there are {events}. Give "
-            "more labels, or fewer folds (--folds)."
+            f"{count_words(folds, 'fold')} need {folds} observed events of {name!r}; there are "
+            f"{events}. Give more labels, or fewer folds (--folds)."
         )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from seqmel.core.errors import ConfigError, did_you_mean, shown
 from seqmel.core.survival import SURVIVAL_METRICS
+from seqmel.core.units import count_words
 from seqmel.evaluation.feature_sets import reference
 
 if TYPE_CHECKING:
@@ -339,10 +340,12 @@ class Scores:
             if without
             else ""
         )
-        of = "" if self.distinct_clients is None else f"rows of {self.distinct_clients:,} "
+        rows = count_words(self.clients, "client" if self.distinct_clients is None else "row")
+        if self.distinct_clients is not None:
+            rows += f" of {count_words(self.distinct_clients, 'client')}"
         return (
-            f"{self.target}: {self.clients:,} {of}clients{classes}{bounds}, {self._split}; "
-            f"LightGBM, {self.trees} trees.{left_out}"
+            f"{self.target}: {rows}{classes}{bounds}, {self._split}; LightGBM, "
+            f"{count_words(self.trees, 'tree')}.{left_out}"
         )
 
     @property
@@ -365,7 +368,7 @@ class Scores:
                 f" of clients, each trained on rows of the others before {of['column']} {of['cut']}"
                 " and tested from then on"
             )
-        return f"{folds} folds{groups}, mean ± 95 % interval over the folds"
+        return f"{count_words(folds, 'fold')}{groups}, mean ± 95 % interval over the folds"
 
     def _cells(self) -> list[list[str]]:
         header = ["features", *(TITLES[metric] for metric in self.shown)]

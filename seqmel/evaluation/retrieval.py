@@ -23,6 +23,7 @@ from seqmel.core.errors import ConfigError, InputError, plain
 from seqmel.core.poincare_ball import PoincareBall
 from seqmel.core.progress import Reporting, as_progress
 from seqmel.core.random_streams import Stream, generator
+from seqmel.core.units import count_words
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sequences.prepared import is_prepared, open_prepared
 from seqmel.data.sources.reading import Events
@@ -191,9 +192,9 @@ def evaluate_retrieval(
             task.advance(len(sequences))
     if len(drawn.keys) < 4:
         raise InputError(
-            f"Only {len(drawn.keys)} clients are left of {counts['clients']:,} "
-            f"({counts['known']:,} trained on, {counts['short']:,} with fewer than {min_events} "
-            "events). Retrieval needs four or more; see --min-events."
+            f"Only {count_words(len(drawn.keys), 'client is', 'clients are')} left of "
+            f"{counts['clients']:,} ({counts['known']:,} trained on, {counts['short']:,} with "
+            f"fewer than {min_events} events). Retrieval needs four or more; see --min-events."
         )
     queries, galleries = drawn.comparable(model.config.ball)
     query, gallery = queries[0], galleries[1]

@@ -16,6 +16,7 @@ import pandas as pd
 
 from seqmel.core.errors import ConfigError, InputError, plain
 from seqmel.core.renames import renamed_fields
+from seqmel.core.units import count_words
 from seqmel.data.sources.times import DAY_OR_MONTH_FIRST
 
 __all__ = ["GroupFolds", "OutOfTime", "Places", "Split", "client_ids", "random_folds"]
@@ -74,9 +75,9 @@ class GroupFolds:
         several = pd.Series(codes).groupby(client_ids(rows)).nunique() > 1
         if several.any():
             raise InputError(
-                f"{int(several.sum()):,} clients are in several groups of {self.groups.name!r}, "
-                f"such as {plain(several.idxmax())!r}, and could be trained on and tested. Name a "
-                "column with one value per client."
+                f"{count_words(int(several.sum()), 'client is', 'clients are')} in several groups "
+                f"of {self.groups.name!r}, such as {plain(several.idxmax())!r}, and could be "
+                "trained on and tested. Name a column with one value per client."
             )
         splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
         places = tuple(splitter.split(strata, strata, codes))
@@ -172,9 +173,10 @@ class OutOfTime:
             return parts, about | {"kind": "out_of_time_and_clients", "clients_in_both": 0}
         if len(shared) and not self.allow_client_overlap:
             raise InputError(
-                f"{len(shared):,} clients, such as {plain(shared[0])!r}, have rows before "
-                f"{values[cut]} and from then on, and would be trained on and tested. Leave out "
-                "one side of them, or pass --allow-client-overlap if they are meant to be."
+                f"{count_words(len(shared), 'client has', 'clients have')} rows before "
+                f"{values[cut]} and from then on, such as {plain(shared[0])!r}, and would be "
+                "trained on and tested. Leave out one side of them, or pass --allow-client-overlap "
+                "if they are meant to be."
             )
         return ((train, test),), about
 
@@ -239,7 +241,7 @@ def _aligned(values: pd.Series[Any], rows: pd.Index[Any], what: str) -> pd.Serie
     missing = int(found.isna().sum())
     if missing:
         raise InputError(
-            f"{missing:,} of the {len(rows):,} rows that can be scored have no {what} (column "
-            f"{values.name!r}). Fill it in, or leave these rows out."
+            f"{missing:,} of {count_words(len(rows), 'row')} that can be scored have no {what} "
+            f"(column {values.name!r}). Fill it in, or leave these rows out."
         )
     return found

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from seqmel.core.atomic_files import atomic_write
+from seqmel.core.units import count_words
 from seqmel.evaluation.feature_sets import reference
 from seqmel.experiment.cost import budgets, cost_table
 from seqmel.experiment.intervals import grids, half_width
@@ -68,8 +69,8 @@ def markdown(plan: Plan, results: pd.DataFrame) -> str:
     """
     parts = [
         (
-            f"LightGBM, {plan.trees} trees, {plan.folds} folds, {_seeds(plan)}; mean ± 95 % "
-            "interval over folds and seeds."
+            f"LightGBM, {count_words(plan.trees, 'tree')}, {count_words(plan.folds, 'fold')}, "
+            f"{_seeds(plan)}; mean ± 95 % interval over folds and seeds."
         )
     ]
     roles = ", ".join(f"{name} ({of.role}s)" for name, of in plan.data.items() if of.role)

@@ -29,6 +29,7 @@ from seqmel.core.errors import (
     shown,
 )
 from seqmel.core.progress import Progress, Reporting, as_progress, silent
+from seqmel.core.units import count_words
 from seqmel.data.sequences.prepared import is_prepared, open_prepared
 from seqmel.data.sources.reading import Events
 from seqmel.data.tables.labels import Table, align, likely_client, read_labels, read_observed
@@ -371,7 +372,10 @@ class _Scoring:
         whole = Problem.of(y, task, round(1 / _TEST_FRACTION), seed, edges=edges)
         train, test = whole.splits[0]
         if len(train) < 2 * _FOLDS:
-            raise InputError(f"Only {len(y):,} clients have a label and events: too few to tune.")
+            raise InputError(
+                f"Only {count_words(len(y), 'client has', 'clients have')} a label and events: too "
+                "few to tune."
+            )
         tuning = y.iloc[train]
         folds = Problem.of(tuning, whole.task, _FOLDS, seed, edges=whole.edges or None)
         split = dataclasses.replace(whole, splits=((train, test),), about={})

@@ -33,7 +33,7 @@ from seqmel.core.atomic_files import (
 from seqmel.core.device import resolve_device, tune_malloc, with_own_defaults
 from seqmel.core.errors import InputError
 from seqmel.core.progress import Progress, silent
-from seqmel.core.units import DAY_US
+from seqmel.core.units import DAY_US, count_words
 from seqmel.data.kinds.registry import kind_of
 from seqmel.data.schema import EventSchema
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
@@ -147,16 +147,18 @@ def _check_rows(source: EventSource, schema: EventSchema) -> None:
         (found.no_time, schema.time, "time"),
     ):
         if nulls:
+            label = source.label
+            rows = count_words(nulls, f"row of {label} has", f"rows of {label} have")
             raise InputError(
-                f"{nulls:,} rows of {source.label} have no {what} (column {column!r} is null). "
-                "Drop or fix these rows."
+                f"{rows} no {what} (column {column!r} is null). Drop or fix these rows."
             )
     if found.not_a_time:
         like = "2024-01-31 or 2024-01-31 12:00" if schema.time_unit == "timestamp" else "365"
         kind = "dates or timestamps" if schema.time_unit == "timestamp" else f"{schema.time_unit}s"
         raise InputError(
-            f"{found.not_a_time:,} moments in column {schema.time!r} of {source.label} cannot be "
-            f"understood, such as {found.example!r}. Expected {kind}, as the events have: {like}."
+            f"{count_words(found.not_a_time, 'moment')} in column {schema.time!r} of "
+            f"{source.label} cannot be understood, such as {found.example!r}. Expected {kind}, as "
+            f"the events have: {like}."
         )
 
 
@@ -384,19 +386,21 @@ def embed_moments(
     unseen.warn()
     if histories < len(wanted):
         progress.say(
-            f"{len(wanted) - histories:,} of {len(wanted):,} rows have no event before their "
-            "moment: an empty history"
+            f"no event before the moment, an empty history: {len(wanted) - histories:,} of "
+            f"{count_words(len(wanted), 'row')}"
         )
     if last_us is not None and (late := int((wanted.time_us > last_us + DAY_US).sum())):
         progress.say(
-            f"warning: {late:,} of {len(wanted):,} moments are more than a day after the last "
-            f"event ({time_in_words(last_us)}), so that their histories may lack what came between"
+            f"warning: {late:,} of {count_words(len(wanted), 'moment')} are more than a day after "
+            f"the last event ({time_in_words(last_us)}), so that their histories may lack what "
+            "came between"
         )
     if shard is None and not seen.any():
         examples = ", ".join(repr(i) for i in ids[:3].tolist())
         raise InputError(
-            f"No client of {wanted.label} has events. It has {ids.nunique():,} clients, such as "
-            f"{examples}. Check that both name the same clients."
+            f"No client of {wanted.label} has events. It has "
+            f"{count_words(ids.nunique(), 'client')}, such as {examples}. Check that both name the "
+            "same clients."
         )
 
 

@@ -18,6 +18,7 @@ from seqmel.core.atomic_files import atomic_write, check_output, map_vectors, sc
 from seqmel.core.device import disable_tf32, resolve_device, tune_malloc, with_own_defaults
 from seqmel.core.errors import ModelError, shown
 from seqmel.core.progress import Reporting, as_progress
+from seqmel.core.units import count_words
 from seqmel.data.encoding.event_encoding import encode, sequence_schema
 from seqmel.data.fitting.timeline import open_for_schema
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
@@ -122,9 +123,9 @@ def finite(vectors: Tensor) -> Tensor:
     if not bool(torch.isfinite(vectors).all()):
         odd = int((~torch.isfinite(vectors)).any(dim=1).sum())
         raise ModelError(
-            f"The model gives {odd:,} of {len(vectors):,} clients vectors that are not finite: its "
-            "weights are too large. Train it again with a lower training.learning_rate, or copy it "
-            "again."
+            f"The model gives {odd:,} of {count_words(len(vectors), 'client')} vectors that are "
+            "not finite: its weights are too large. Train it again with a lower "
+            "training.learning_rate, or copy it again."
         )
     return vectors
 

@@ -25,6 +25,7 @@ from seqmel.core.errors import (
 )
 from seqmel.core.progress import Reporting, as_progress
 from seqmel.core.random_streams import Stream, generator
+from seqmel.core.units import count_words
 from seqmel.data.encoding.event_encoding import encode
 from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
@@ -354,7 +355,7 @@ def _rows(
         for i, name in enumerate(model.facts.names):
             add(walk.events * walk.size + 1 + i, "fact", name, history.facts[1][name].iloc[0])
     if walk.earlier:
-        add(walk.events * walk.size, "earlier events", None, f"{walk.earlier} events")
+        add(walk.events * walk.size, "earlier events", None, count_words(walk.earlier, "event"))
     for event in range(walk.earlier, walk.events):
         add(event * walk.size, "event", schema.time, time.iloc[event], event)
         for i, name in enumerate(walk.columns):

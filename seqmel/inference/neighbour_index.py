@@ -20,6 +20,7 @@ import pandas as pd
 from seqmel.core.atomic_files import atomic_write, check_output
 from seqmel.core.errors import ConfigError, InputError, SeqmelError, did_you_mean
 from seqmel.core.threads import thread_count
+from seqmel.core.units import count_words
 from seqmel.data.tables.labels import Table, read_embeddings
 from seqmel.inference.exact_search import Floats, nearest, unit_rows
 
@@ -111,8 +112,9 @@ def write_index(
     report = IndexReport(library, len(unit), unit.shape[1], k)
     if imported is None and unit.shape[1] > _MOST_HALFVEC:
         raise ConfigError(
-            f"The vectors have {unit.shape[1]:,} dimensions; an index of pgvector takes at most "
-            f"{_MOST_HALFVEC:,}. Write fewer with embed --dim, or take faiss or usearch."
+            f"The vectors have {count_words(unit.shape[1], 'dimension')}; an index of pgvector "
+            f"takes at most {_MOST_HALFVEC:,}. Write fewer with embed --dim, or take faiss or "
+            "usearch."
         )
     about = {"fingerprint": fingerprint(unit)}
     with atomic_write(output) as folder:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from seqmel.core.device import with_own_defaults
 from seqmel.core.errors import InputError, ModelError, did_you_mean, shown
+from seqmel.core.units import count_words
 from seqmel.data.encoding.event_encoding import encode
 from seqmel.data.encoding.value_encoding import EncodedValues, NotPlainError, ValueEncoding
 from seqmel.data.sequences.batch import NO_TIME, OneSequence, SequenceBatch
@@ -302,7 +303,8 @@ class Scorer:
             return None
         if len(given) != clients:
             raise InputError(
-                f"{len(given)} facts are given for {clients} clients. Expected one for each."
+                f"{count_words(len(given), 'fact is', 'facts are')} given for "
+                f"{count_words(clients, 'client')}. Expected one for each."
             )
         return facts.encode(facts.of_records(given))
 

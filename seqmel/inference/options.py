@@ -10,6 +10,7 @@ from typing import Any
 from seqmel.core.errors import ConfigError, did_you_mean
 from seqmel.core.progress import Progress, Reporting, as_progress
 from seqmel.core.renames import rename_keys
+from seqmel.core.units import count_words
 from seqmel.data.sources.shard import Shard, check_shard
 from seqmel.data.tables.number_types import NumberType, check_number_types
 from seqmel.data.tables.vector_files import LAYOUTS, Layout, VectorLayout, read_scales
@@ -132,15 +133,16 @@ class EmbedOptions:
 
 def _no_prefix(model: TrainedModel, dim: int) -> str:
     if dim > model.encoder.output_size:
-        return f"The vectors of this model have {model.encoder.output_size} numbers, not {dim:,}."
+        size = count_words(model.encoder.output_size, "number")
+        return f"The vectors of this model have {size}, not {dim:,}."
     sizes = model.config.matryoshka
     if not sizes:
         return (
-            f"The first {dim} numbers of this model's vectors are of no use alone: it was not "
-            f"trained for it. Train with --set embedding_dim=256 --set matryoshka=[{dim}], or "
-            "reduce the vectors by PCA (seqmel evaluate --dims)."
+            f"The first {count_words(dim, 'number')} of this model's vectors are of no use alone: "
+            "it was not trained for it. Train with --set embedding_dim=256 --set "
+            f"matryoshka=[{dim}], or reduce the vectors by PCA (seqmel evaluate --dims)."
         )
     return (
         f"The model was trained for {', '.join(map(str, sizes))} or all "
-        f"{model.encoder.output_size} numbers, not for {dim}."
+        f"{count_words(model.encoder.output_size, 'number')}, not for {dim}."
     )

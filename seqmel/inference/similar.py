@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from seqmel.core.errors import ConfigError, InputError, shown
+from seqmel.core.units import count_words
 from seqmel.data.sources.client_ids import listed_ids
 from seqmel.data.tables.labels import Table, read_embeddings
 from seqmel.inference.exact_search import Floats, cosines, nearest, unit_rows
@@ -141,7 +142,7 @@ def _rows(
         known = shown(map(repr, index[:3].tolist()))
         raise InputError(
             f"No vector of {shown(map(repr, absent.tolist()), 3)} ({what}). The embeddings have "
-            f"{len(index):,} clients, such as {known}."
+            f"{count_words(len(index), 'client')}, such as {known}."
         )
     return rows[rows >= 0]
 
@@ -151,8 +152,9 @@ def _index_of(folder: str | Path, ids: pd.Index[Any], unit: Floats) -> Neighbour
     index = NeighbourIndex.read(folder)
     if not index.clients.equals(ids) or index.fingerprint != fingerprint(unit):
         raise InputError(
-            f"{folder} is an index of other embeddings ({len(index.clients):,} clients) than these "
-            f"({len(ids):,} clients). Write it again from these."
+            f"{folder} is an index of other embeddings "
+            f"({count_words(len(index.clients), 'client')}) than these "
+            f"({count_words(len(ids), 'client')}). Write it again from these."
         )
     return index
 

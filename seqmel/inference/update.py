@@ -37,6 +37,7 @@ from seqmel.core.atomic_files import (
 from seqmel.core.device import resolve_device, tune_malloc, with_own_defaults
 from seqmel.core.errors import InputError, ModelError, shell_words
 from seqmel.core.progress import Task
+from seqmel.core.units import count_words
 from seqmel.data.encoding.event_encoding import encode
 from seqmel.data.sequences.batch import NO_TIME, SequenceBatch
 from seqmel.data.sequences.encoded_sequences import EncodedSequences, write_sequences
@@ -93,7 +94,8 @@ class Updated:
     def words(self) -> str:
         """A message about clients with late events; empty if there are none."""
         again = (
-            f"{self.recomputed:,} clients with late events were computed anew from the history"
+            f"computed anew: {count_words(self.recomputed, 'client')} with late events, from "
+            "the history"
             if self.recomputed
             else ""
         )
@@ -102,9 +104,9 @@ class Updated:
         first = ", ".join(map(repr, self.skipped[:3]))
         more = f" and {len(self.skipped) - 3:,} more" if len(self.skipped) > 3 else ""
         left = (
-            f"{len(self.skipped):,} clients were skipped, since they have events earlier than "
-            f"their last one ({first}{more}); their vectors are those of before. Give their whole "
-            "history to compute them anew (--history EVENTS)"
+            f"{count_words(len(self.skipped), 'client was', 'clients were')} skipped, since they "
+            f"have events earlier than their last one ({first}{more}); their vectors are those of "
+            "before. Give their whole history to compute them anew (--history EVENTS)"
         )
         return f"{again}; {left}" if again else left
 

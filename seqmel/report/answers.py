@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from seqmel.core.errors import shown
+from seqmel.core.units import count_words
 from seqmel.evaluation.results import TITLES, Score, Scores
 from seqmel.model import TrainedModel
 from seqmel.report.page import Column, EventSummary, Fact, TrainingRun
@@ -60,9 +61,9 @@ def _learned(model: TrainedModel, run: TrainingRun) -> str:
     if run.best in run.collapsed:
         verdict = "No, the vectors have collapsed to a few directions"
     words = (
-        f"{verdict}. One slice of a client finds another first in {recall:.0%} of {held:,.0f} "
-        f"clients held out, against about {chance:.0%} by chance; the vectors use "
-        f"{kept['effective_rank']:.0f} directions."
+        f"{verdict}. One slice of a client finds another first in {recall:.0%} of "
+        f"{count_words(held, 'client', spec=',.0f')} held out, against about {chance:.0%} by "
+        f"chance; the vectors use {kept['effective_rank']:.0f} directions."
     )
     if epochs > 2 and run.best == epochs:
         words += " The last epoch was the best: more epochs may help."

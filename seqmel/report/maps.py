@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from seqmel.core.units import count_words
 from seqmel.evaluation.map_layouts import MIN_CLIENTS, OPTIONAL, MapLayout, map_layouts
 from seqmel.report.page import Colouring, Layout, Map, MapClient, MapPage
 
@@ -56,7 +57,7 @@ def map_page(
     )
     return MapPage(
         title=of,
-        sample=f"{len(clients):,} clients by their embeddings",
+        sample=f"{count_words(len(clients), 'client')} by their embeddings",
         map=_as_map(layouts, [colours]),
         clients=[MapClient(str(client)) for client in clients],
     )

@@ -19,6 +19,7 @@ from seqmel.core.embedding_metrics import (
     embedding_metrics,
 )
 from seqmel.core.poincare_ball import PoincareBall
+from seqmel.core.units import count_words
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.views import RandomSlices
 from seqmel.data.vocabulary import FIRST, Vocabulary
@@ -101,12 +102,13 @@ def explore(
             "on them."
         )
         if held_out is None
-        else f"Recall and effective rank are of the {clients:,} clients that training held out."
+        else f"Recall and effective rank are of the {count_words(clients, 'client')} that training "
+        "held out."
     )
     note = (
-        f"Two random slices of {views.min_length} to {views.max_length} events (shorter for short "
-        f"clients) of each of {len(found) // 2:,} clients, possibly overlapping. Each slice is "
-        f"searched among the other {len(found) - 1:,}. {caveat}"
+        f"Two random slices of {views.min_length} to {views.max_length} events "
+        f"(shorter for short clients) of each of {count_words(len(found) // 2, 'client')}, "
+        f"possibly overlapping. Each slice is searched among the other {len(found) - 1:,}. {caveat}"
     )
     ordered = sorted(found, key=lambda s: (s.rank, s.own - s.other))
     return Explorer(facts, note, best=_distinct(ordered), worst=_distinct(ordered[::-1]))

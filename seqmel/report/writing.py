@@ -19,6 +19,7 @@ from seqmel.core.embedding_metrics import collapsed
 from seqmel.core.errors import ConfigError, InputError
 from seqmel.core.progress import Progress, Reporting, as_progress
 from seqmel.core.random_streams import Stream, generator
+from seqmel.core.units import count_words
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sequences.prepared import is_prepared, open_prepared
 from seqmel.data.sources.reading import Events
@@ -135,7 +136,8 @@ def write_report(
         sample = draw_sample(len(ids) if vectors_at is None else vectors_at.index, clients, seed)
         data = describe(sequences, model.vocabulary, sample)
         progress.say(
-            f"counted {data.events:,} events of {data.clients:,} clients; {len(sample):,} are shown"
+            f"counted {count_words(data.events, 'event')} of "
+            f"{count_words(data.clients, 'client')}; {len(sample):,} are shown"
         )
         shown = sequences.subset(sample)
         vectors = _vectors(model, shown, vectors_at, sample, placed)
@@ -271,12 +273,13 @@ def _facts(model: TrainedModel, written: dt.datetime | None) -> list[Fact]:
     return [
         Fact("encoder", f"{config.encoder.name}, pooling {' + '.join(config.pooling)}"),
         Fact("objective", f"{objective}, loss {config.loss.name}"),
-        Fact("vector", f"{model.encoder.output_size:,} numbers"),
+        Fact("vector", count_words(model.encoder.output_size, "number")),
         Fact("weights", f"{metrics['parameters']:,}"),
         Fact("trained on", _trained_on(metrics)),
         Fact(
             "training",
-            f"{metrics['seconds']:,.0f} s, {len(metrics['history'])} epochs, seed {config.seed}",
+            f"{metrics['seconds']:,.0f} s, {count_words(len(metrics['history']), 'epoch')}, seed "
+            f"{config.seed}",
         ),
         Fact("model", f"fingerprint {model.fingerprint()}"),
         Fact(
@@ -288,8 +291,9 @@ def _facts(model: TrainedModel, written: dt.datetime | None) -> list[Fact]:
 def _trained_on(metrics: Mapping[str, Any]) -> str:
     """Say what a model was trained on; a fine-tuned one counts its labels, not their events."""
     if "events" in metrics:
-        return f"{metrics['events']:,} events of {metrics['clients']:,} clients"
-    return f"labels of {metrics['clients']:,} clients"
+        events = count_words(metrics["events"], "event")
+        return f"{events} of {count_words(metrics['clients'], 'client')}"
+    return f"labels of {count_words(metrics['clients'], 'client')}"
 
 
 def _options(model: TrainedModel) -> list[Fact]:
@@ -316,9 +320,9 @@ def _run(model: TrainedModel) -> TrainingRun:
 
 def _sample_words(shown: int, clients: int, seed: int, given: bool) -> str:
     who = (
-        f"all {clients:,} clients"
+        f"all {count_words(clients, 'client')}"
         if shown == clients
-        else f"{shown:,} of {clients:,} clients, drawn by seed {seed}"
+        else f"{shown:,} of {count_words(clients, 'client')}, drawn by seed {seed}"
     )
     return (
         f"{who}; "

@@ -11,6 +11,7 @@ from torch import Tensor
 from seqmel.config import Config
 from seqmel.core.errors import TrainingError
 from seqmel.core.random_streams import Stream, generator
+from seqmel.core.units import count_words
 from seqmel.data.cycles import address_cycles
 from seqmel.data.samplers import SAMPLERS
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
@@ -65,9 +66,10 @@ def split_clients(sequences: EncodedSequences, config: Config) -> ClientSplit:
     split = ClientSplit(training=mixed[held:].sort().values, validation=mixed[:held].sort().values)
     if len(split.training) < 2:
         raise TrainingError(
-            f"Only {len(split.training)} of {len(sequences)} clients have the "
-            f"{'two' if min_events == 2 else min_events} events that training needs. Contrastive "
-            "learning compares clients: give it at least two, better some hundred."
+            f"Only {len(split.training)} of {count_words(len(sequences), 'client')} have the "
+            f"{'two' if min_events == 2 else min_events} events that training "
+            "needs. Contrastive learning compares clients: give it at least two, better some "
+            "hundred."
         )
     return split
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from seqmel.core.colours import COLOURS
 from seqmel.core.errors import shown
+from seqmel.core.units import count_words
 from seqmel.data.tables.targets import Target
 from seqmel.model import TrainedModel
 from seqmel.training.time_alone import TimeAlone
@@ -34,21 +35,23 @@ def model_card(model: TrainedModel) -> str:
     )
     return f"""# Embeddings of `{model.schema.client}` by seqmel {__version__}
 
-Embeddings have {model.encoder.output_size} dimensions. They come from {
-        metrics["events"]:,} events of {metrics["clients"]:,} clients.
+Embeddings have {count_words(model.encoder.output_size, "dimension")}. They come from {
+        count_words(metrics["events"], "event")
+    } of {count_words(metrics["clients"], "client")}.
 
     seqmel embed <this folder> EVENTS -o embeddings.parquet
 
 {_columns(model)}
 Encoder {config.encoder.name}, pooling {" + ".join(config.pooling)}, {
-        metrics["parameters"]:,} weights. Objective {
-        " + ".join(part.name for part in config.objective)
-    }, loss
+        count_words(metrics["parameters"], "weight")
+    }. Objective {" + ".join(part.name for part in config.objective)}, loss
 {config.loss.name}{(f" and miner {config.miner.name}") if config.miner else ""}; {
         config.views.count
     } {config.views.name.replace("_", " ")} of {config.views.min_length} to {
         config.views.max_length
-    } events per client, {config.training.batch_size} clients per batch, seed {config.seed}.
+    } events per client, {count_words(config.training.batch_size, "client")} per batch, seed {
+        config.seed
+    }.
 Trained in {
         metrics[
             "seconds"
@@ -146,7 +149,8 @@ Trained on {_trained_on(metrics, everyone=everyone)}, with {
 
 {_columns(model)}{facts}
 Encoder {config.encoder.name}, pooling {" + ".join(config.pooling)}, {
-        metrics["parameters"]:,} weights; {_training_words(model)}, seed {config.seed}.
+        count_words(metrics["parameters"], "weight")
+    }; {_training_words(model)}, seed {config.seed}.
 Trained in {
         metrics["seconds"]:,.0f} s. All options are in `config.json`, all epochs in `metrics.json`.
 
@@ -165,7 +169,7 @@ def _facts(model: TrainedModel) -> str:
         for fact in model.facts.numbers
     ]
     rows += [
-        f"| `{fact.name}` | a category, {len(fact.values):,} values |"
+        f"| `{fact.name}` | a category, {count_words(len(fact.values), 'value')} |"
         for fact in model.facts.categories
     ]
     return "\n".join(["", "| fact about the client | contents |", "|---|---|", *rows, ""])
@@ -178,9 +182,9 @@ def _trained_on(metrics: Mapping[str, Any], *, everyone: bool) -> str:
         rows = metrics["rows"]
         others = metrics["rows_held_out"]
         return (
-            f"{rows:,} moments of {clients:,} labelled clients, {others:,} moments of {held_out:,} "
-            f"more clients held out (each history cut strictly before its moment: predict with "
-            f"`--as-of`)"
+            f"{count_words(rows, 'moment')} of {clients:,} labelled clients, "
+            f"{count_words(others, 'moment')} of {held_out:,} more clients held out (each history "
+            "cut strictly before its moment: predict with `--as-of`)"
         )
     if everyone and held_out:
         return (
@@ -241,8 +245,8 @@ def _training_words(model: TrainedModel) -> str:
     if options.unfreeze == "head":
         return "the encoder frozen, the heads solved exactly"
     return (
-        f"unfrozen: {options.unfreeze}, {len(model.metrics['history'])} epochs of "
-        f"{options.batch_size} clients per batch"
+        f"unfrozen: {options.unfreeze}, {count_words(len(model.metrics['history']), 'epoch')} of "
+        f"{count_words(options.batch_size, 'client')} per batch"
     )
 
 

@@ -17,7 +17,7 @@ import pytorch_lightning as lightning
 from seqmel.config import Config, as_config, to_yaml
 from seqmel.core.device import with_own_defaults
 from seqmel.core.progress import Reporting, as_progress, silent
-from seqmel.core.units import duration_words
+from seqmel.core.units import count_words, duration_words
 from seqmel.data.sources.reading import Events
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.training.batches import split_clients
@@ -70,12 +70,13 @@ class TrainingEstimate:
         about = "at most" if self.config.training.patience else "about"
         step = f"{1000 * self.seconds_per_step:,.0f} ms"
         return (
-            f"{to_yaml(self.config)}"
-            f"# {self.events:,} events of {self.clients:,} clients: {self.training_clients:,} to "
-            f"train on, {self.validation_clients:,} for validation\n"
-            f"# {self.parameters:,} parameters, {self.dimensions:,} dimensions per vector\n"
-            f"# {epochs:,} epochs of {self.steps:,} steps at {step}: {about} "
-            f"{duration_words(self.seconds)}\n"
+            f"{to_yaml(self.config)}# {count_words(self.events, 'event')} of "
+            f"{count_words(self.clients, 'client')}: {self.training_clients:,} to train on, "
+            f"{self.validation_clients:,} for validation\n# "
+            f"{count_words(self.parameters, 'parameter')}, "
+            f"{count_words(self.dimensions, 'dimension')} per vector\n# "
+            f"{count_words(epochs, 'epoch')} of {count_words(self.steps, 'step')} at {step}: "
+            f"{about} {duration_words(self.seconds)}\n"
         )
 
 

@@ -35,7 +35,7 @@ from seqmel.core.distributed import current_rank
 from seqmel.core.embedding_metrics import collapsed
 from seqmel.core.errors import ModelError, TrainingError
 from seqmel.core.progress import Progress, Task, record, silent
-from seqmel.core.units import duration_words
+from seqmel.core.units import count_words, duration_words
 from seqmel.data.samplers import OfflineHardSampler
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.vocabulary import Vocabulary
@@ -232,8 +232,9 @@ def _check_shards(config: Config, split: ClientSplit) -> None:
     count = current_rank().count
     if clients < count:
         raise TrainingError(
-            f"A batch of {clients} clients cannot be shared by {count} processes. Raise "
-            "training.batch_size, or start fewer."
+            f"A batch of {count_words(clients, 'client')} cannot be shared by "
+            f"{count_words(count, 'process', 'processes')}. Raise training.batch_size, or start "
+            "fewer."
         )
 
 
@@ -519,9 +520,10 @@ def _metric_words(row: dict[str, float]) -> str:
     if MONITOR not in row:
         return mined
     return (
-        f"{mined}, recall@1 {row['recall_at_1']:.3f} ({row['clients_held_out']:,.0f} clients held "
-        f"out), distance {row['positive_distance']:.2f} same client {row['negative_distance']:.2f} "
-        f"others, effective rank {row['effective_rank']:.0f}"
+        f"{mined}, recall@1 {row['recall_at_1']:.3f} "
+        f"({count_words(row['clients_held_out'], 'client', spec=',.0f')} held out), distance "
+        f"{row['positive_distance']:.2f} same client {row['negative_distance']:.2f} others, "
+        f"effective rank {row['effective_rank']:.0f}"
     )
 
 

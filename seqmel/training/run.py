@@ -34,6 +34,7 @@ from seqmel.core.distributed import (
 )
 from seqmel.core.errors import ConfigError, OutputError, SchemaError, SeqmelError
 from seqmel.core.progress import Progress, Reporting, as_progress, record, silent
+from seqmel.core.units import count_words
 from seqmel.data.encoding.event_encoding import encode
 from seqmel.data.fitting.statistics import fit_statistics
 from seqmel.data.fitting.timeline import open_and_infer, open_for_schema
@@ -140,8 +141,8 @@ def _prepare_into(
     counts = json.loads((folder / "prepared.json").read_text(encoding="utf-8"))
     record(progress, "counted", clients=counts["clients"], events=counts["events"])
     progress.say(
-        f"prepared {counts['events']:,} events of {counts['clients']:,} clients in "
-        f"{time.monotonic() - began:.1f} s "
+        f"prepared {count_words(counts['events'], 'event')} of "
+        f"{count_words(counts['clients'], 'client')} in {time.monotonic() - began:.1f} s "
         f"({', '.join(f'{c}: {w}' for c, w in vocabulary.describe().items())})"
     )
     if model is None and schema.left_out_words:
@@ -479,9 +480,9 @@ def _files_words(input_files: list[list[Any]] | None) -> str:
     changed = dt.datetime.fromtimestamp(
         max((time for _, _, time in input_files), default=0) // 10**9
     )
-    what = input_files[0][0] if len(input_files) == 1 else f"{len(input_files)} files"
+    what = input_files[0][0] if len(input_files) == 1 else count_words(len(input_files), "file")
     return (
-        f"{what} of {sum(size for _, size, _ in input_files):,} bytes, changed "
+        f"{what} of {count_words(sum(size for _, size, _ in input_files), 'byte')}, changed "
         f"{changed:%Y-%m-%d %H:%M:%S}"
     )
 
@@ -594,8 +595,8 @@ def _not_shorter_than_done(config: Config, last: Path, progress: Progress) -> Co
     if done <= (config.training.epochs or 0):
         return config
     progress.say(
-        f"{done} epochs are done, more than the {config.training.epochs} asked for: no further "
-        "training, the best of them is kept"
+        f"{count_words(done, 'epoch is', 'epochs are')} done, more than the "
+        f"{config.training.epochs} asked for: no further training, the best of them is kept"
     )
     return with_epochs(config, done)
 

@@ -12,6 +12,7 @@ import torch
 
 from seqmel.config import Config
 from seqmel.core.embedding_metrics import embedding_metrics
+from seqmel.core.units import count_words
 from seqmel.data.cycles import address_cycles, cycles_of
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.vocabulary import TimeScale
@@ -53,7 +54,7 @@ class TimeAlone:
         left = self.shifted_recall_at_1
         found = (
             f"recall@1 by time alone ({', '.join(self.cycles)}) {self.recall_at_1:.3f}, chance "
-            f"{self.chance:.3f} ({self.clients:,} clients held out)"
+            f"{self.chance:.3f} ({count_words(self.clients, 'client')} held out)"
         )
         if self.shifted:
             found += f"; {', '.join(self.shifted)} shifted at random, then {left:.3f}"

@@ -349,7 +349,7 @@ def test_a_time_that_cannot_be_understood(command: str, refused: Run, tmp_path: 
     line = refused(command, stored(put(EVENTS, "event_time", pa.array(times)), tmp_path))
     says(
         line,
-        "1 times in column 'event_time'",
+        "1 time in column 'event_time'",
         "such as '31st of January'",
         "Expected timestamps, dates, ISO 8601",
     )

@@ -158,7 +158,7 @@ def test_numbers_without_a_finite_value_are_described(
 def test_one_event_can_be_described(described: Callable[..., tuple[str, dict[str, Any]]]) -> None:
     text, facts = described(EVENTS.slice(0, 1), "--set", "schema.categorical=[mcc]")
     assert facts["gap_seconds"] is None
-    assert "1 events of 1 clients" in " ".join(text.split())
+    assert "1 event of 1 client" in " ".join(text.split())
 
 
 def test_the_format_of_the_times_is_shown_and_can_be_said(

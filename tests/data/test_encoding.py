@@ -322,7 +322,7 @@ def test_no_name_of_a_column_gets_in_the_way(first: int) -> None:
         ({"time": [1.0, float("nan"), None]}, r"2 events in the given Table have no time"),
         (
             {"time": [1, None, 2]},
-            r"1 events in the given Table have no time \(column 'time' is null\)",
+            r"1 event in the given Table has no time \(column 'time' is null\)",
         ),
     ],
 )

@@ -141,7 +141,7 @@ def meds(folder: Path, columns: list[str]) -> Path:
 def test_static_rows_of_meds_are_left_out_with_a_word(below: str, tmp_path: Path) -> None:
     source = open_events(meds(tmp_path, ["subject_id", "time", "code", "numeric_value"]) / below)
     assert source.rows("SELECT count(*) FROM events") == [(len(EVENTS),)]
-    assert source.notes == ("2 rows without a time are left out: the static facts of MEDS",)
+    assert source.notes == ("2 rows without a time left out: the static facts of MEDS",)
     check_events(source, infer_schema(source))
 
 

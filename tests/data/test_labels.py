@@ -117,7 +117,7 @@ def test_a_client_with_two_labels_is_refused() -> None:
 def test_labels_without_a_client_are_refused() -> None:
     table = pa.table({"client_id": [1, None], "gender": ["F", "M"]})
     with pytest.raises(
-        InputError, match=r"1 rows of the given Table have no client \(column 'client_id' is null\)"
+        InputError, match=r"1 row of the given Table has no client \(column 'client_id' is null\)"
     ):
         read_labels(table, "gender")
 
@@ -228,7 +228,7 @@ def test_ids_of_another_type_match_by_value(ids: list[object]) -> None:
 
 def test_where_nothing_matches_both_sides_are_counted_and_shown() -> None:
     with pytest.raises(
-        InputError, match=r"Labels: 2 clients, such as 1, 2; features: 1 clients, such as 'x9'\."
+        InputError, match=r"Labels: 2 clients, such as 1, 2; features: 1 client, such as 'x9'\."
     ):
         align(pd.Series([0, 1], index=[1, 2]), _frame(["x9"], x=[1]))
 

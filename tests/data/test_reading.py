@@ -241,7 +241,7 @@ def test_fixed_size_lists_are_lists() -> None:
 
 def test_a_nested_row_without_a_client_is_refused_even_without_events() -> None:
     table = pa.table({"client": [1, None], "day": [[1], []]})
-    with pytest.raises(InputError, match="1 rows in the given Table have no client"):
+    with pytest.raises(InputError, match="1 row in the given Table has no client"):
         open_events(table)
 
 

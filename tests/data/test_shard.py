@@ -258,7 +258,7 @@ def test_each_share_has_a_state_of_its_own(model: Model, tmp_path: Path) -> None
 def test_events_of_no_client_are_told_of_in_every_share(model: Model) -> None:
     ids = pa.array([None, *EVENTS["client_id"].to_pylist()[1:]], pa.int32())
     for share in range(1, COUNT + 1):
-        with pytest.raises(InputError, match=r"1 events in .* have no client"):
+        with pytest.raises(InputError, match=r"1 event in .* has no client"):
             vectors(model, EVENTS.set_column(0, "client_id", ids), shard=(share, COUNT))
 
 

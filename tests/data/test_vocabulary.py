@@ -287,7 +287,7 @@ def test_text_where_the_model_learnt_numbers_is_refused() -> None:
     vocabulary = fitted(one_client(size=[1.0, 2.0]), SIZE)
     source = open_events(one_client(size=["1", "much"]))
     with pytest.raises(
-        InputError, match=r"1 values in column 'size' .* are not numbers, such as 'much'"
+        InputError, match=r"1 value in column 'size' .* is not a number, such as 'much'"
     ):
         list(encode(source, SIZE, vocabulary))
 

@@ -156,7 +156,7 @@ def test_columns_are_named_where_they_are_not_recognised() -> None:
 
 def test_an_event_without_a_client_is_refused() -> None:
     table = pa.table({"client": [1, None], "day": [1, 2], "size": [1.0, 2.0]})
-    with pytest.raises(InputError, match=r"1 events .* have no client \(column 'client' is null\)"):
+    with pytest.raises(InputError, match=r"1 event .* has no client \(column 'client' is null\)"):
         EventSequences.read(table)
 
 

@@ -167,7 +167,7 @@ def test_targets_of_mixed_types_keep_them_and_are_scored(
     assert fitted.score(
         train, wrong_at_last, np.where(np.arange(24) < 12, 3.0, 1.0)
     ) == pytest.approx((1 + 0.75) / 2)
-    with pytest.raises(InputError, match="y has 1 targets and fit had 2"):
+    with pytest.raises(InputError, match="y has 1 target and fit had 2"):
         fitted.score(train, habit)
     with pytest.raises(InputError, match="y has 3 rows and X has 24"):
         fitted.score(train, y[:3])

@@ -222,7 +222,7 @@ def test_many_numbers_and_categories_do_not_make_ever_more_columns() -> None:
 
 def test_a_missing_client_is_refused(events: pd.DataFrame) -> None:
     events.loc[4, "client"] = None
-    with pytest.raises(InputError, match="1 events in the given DataFrame have no client"):
+    with pytest.raises(InputError, match="1 event in the given DataFrame has no client"):
         AggregatePlan.fit(open_events(events), SCHEMA)
 
 

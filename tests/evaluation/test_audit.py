@@ -158,7 +158,7 @@ def test_the_command_attacks_weakened_vectors_and_knows_the_validation_clients(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"members": [100, 107]}, "2 of the 80 clients of the events were in training"),
+        ({"members": [100, 107]}, "2 of 80 clients of the events were in training"),
         ({"known": [40]}, "Only 0 clients have 80 events or more"),
         ({"known": [0]}, "cannot hold"),
         ({"column": "even"}, "belong together: --sensitive and --column"),
@@ -178,7 +178,7 @@ def test_what_cannot_be_audited_is_one_line(
 def test_all_clients_as_members_and_too_few_clients_are_refused(
     trained: Model, clients: pd.DataFrame
 ) -> None:
-    with pytest.raises(InputError, match="0 of the 80 clients of the events were not"):
+    with pytest.raises(InputError, match="0 of 80 clients of the events were not"):
         trained.audit(EVENTS, members=clients["client_id"].tolist(), **FAST)
     one = EVENTS.filter(pc.equal(EVENTS["client_id"], 100))
     with pytest.raises(InputError, match="There are 1 clients"):

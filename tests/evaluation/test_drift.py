@@ -121,7 +121,7 @@ def test_vectors_that_cannot_be_compared_are_refused() -> None:
         drift(a, a.iloc[:1])
     holes = a.copy()
     holes.iloc[2, 2] = np.nan
-    with pytest.raises(InputError, match="The reference: 1 rows with missing or infinite numbers"):
+    with pytest.raises(InputError, match="The reference: 1 row with missing or infinite numbers"):
         drift(holes, a)
 
 

@@ -189,7 +189,7 @@ def test_an_event_at_the_moment_is_not_before_it() -> None:
         (
             pa.table({"client_id": [1, 2], "event_time": [dt.datetime(2020, 1, 1), None]}),
             InputError,
-            "1 rows of the given Table have no time",
+            "1 row of the given Table has no time",
         ),
         (
             pa.table({"client_id": [-1], "event_time": [dt.datetime(2020, 1, 1)]}),

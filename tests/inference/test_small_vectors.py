@@ -258,7 +258,7 @@ def test_files_of_different_scales_are_not_read_as_one(tmp_path: Path) -> None:
 def test_a_column_that_is_gone_is_missed(tmp_path: Path) -> None:
     scales = Scales.fit(np.ones((2, 2), np.float32), "int8")
     table = pa.table({"uid": [1, 2], "emb_0000": pa.array([1, 2], pa.int8())})
-    with pytest.raises(InputError, match="has vectors of 1 dimensions and scales for 2"):
+    with pytest.raises(InputError, match="has vectors of 1 dimension and scales for 2"):
         read_embeddings(table.replace_schema_metadata(scales.to_metadata()))
     with pytest.raises(InputError, match="scales that cannot be read"):
         read_embeddings(table.replace_schema_metadata({b"seqmel_scales": b"{}"}))

@@ -58,10 +58,10 @@ def test_the_command_prints_and_writes_nothing(
     clients, sizes, time = done.stdout.splitlines()[-3:]
     assert clients.startswith(f"# {len(EVENTS):,} events of 24 clients: ")
     assert " parameters, " in sizes
-    assert re.match(r"# 4 epochs of 1 steps at \d+ ms: at most \d+ s$", time)
+    assert re.match(r"# 4 epochs of 1 step at \d+ ms: at most \d+ s$", time)
     assert [path.name for path in tmp_path.iterdir()] == ["events.parquet"]
 
 
 def test_too_few_clients_are_refused_as_in_training() -> None:
-    with pytest.raises(TrainingError, match="Only 1 of 1 clients"):
+    with pytest.raises(TrainingError, match="Only 1 of 1 client"):
         estimate_training(card_events(1), config=tiny_config())

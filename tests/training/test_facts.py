@@ -219,7 +219,7 @@ def test_clients_without_facts_have_nulls_and_are_counted(joint: seqmel.Model) -
     nulls = TABLE.astype({"active": object})
     nulls.loc[:4, ["age", "region", "active", "opened"]] = None
     pd.testing.assert_frame_equal(found, joint.predict(EVENTS, facts=nulls))
-    assert any("5 of 48 rows are of clients that are not in the facts" in s for s in lines.said)
+    assert any("not in the facts: the clients of 5 of 48 rows" in s for s in lines.said)
 
 
 def test_predictions_as_of_a_moment_and_online_use_the_same_facts(joint: seqmel.Model) -> None:

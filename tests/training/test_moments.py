@@ -255,7 +255,7 @@ def test_embed_as_of_counts_the_empty_histories(pretrained: seqmel.Model) -> Non
     pretrained.embed(EVENTS, as_of=rows, progress=progress)
     empty = int(_empty(LABELS).sum()) + 1
     assert progress.lines[-1] == (
-        f"{empty} of 121 rows have no event before their moment: an empty history"
+        f"no event before the moment, an empty history: {empty} of 121 rows"
     )
 
 
@@ -312,7 +312,7 @@ def _with(column: str, value: Any) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        (_with("when", None), "1 rows of labels.parquet have no time (column 'when' is null)"),
+        (_with("when", None), "1 row of labels.parquet has no time (column 'when' is null)"),
         (
             pd.concat([LABELS, LABELS[:1]]),
             "has 2 rows in labels.parquet. Expected one row per client",
@@ -440,7 +440,7 @@ def test_the_regressor_cuts_a_table_of_sequences() -> None:
     [
         ([None] * 24, "24 of 24 moments are null"),
         (["soon"] * 24, "24 moments in column 'event_time' of moments cannot be understood"),
-        (["1970-01-01"], "moments has 1 rows and X has 24"),
+        (["1970-01-01"], "moments has 1 row and X has 24"),
         ("one day", "moments is 'one day'. Expected one moment"),
     ],
 )

@@ -9,6 +9,7 @@ import typer
 
 from seqmel.cli.arguments import Overwrite
 from seqmel.core.errors import shell_words
+from seqmel.core.units import count_words
 
 __all__ = ["DEMO_OPTIONS", "demo"]
 
@@ -49,7 +50,8 @@ def demo(
         data = generate_card_data(clients, seed=seed)
         data.write(folder)
         progress.say(
-            f"generated {len(data.events):,} card transactions of {len(data.clients):,} clients"
+            f"generated {len(data.events):,} card transactions of "
+            f"{count_words(len(data.clients), 'client')}"
         )
         events = str(folder / "events.parquet")
         vectors = str(folder / "embeddings.parquet")

@@ -15,7 +15,7 @@ from seqmel.cli.arguments import (
     read_options,
     with_columns,
 )
-from seqmel.core.units import duration_words
+from seqmel.core.units import count_words, duration_words
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -59,8 +59,8 @@ def describe(
     console = Console(highlight=False, width=max(100, Console().width))
     layout = "one row per client, list columns" if source.nested else "one row per event"
     console.print(
-        f"[bold]{escape(source.label)}[/]: {facts['events']:,} events of {facts['clients']:,} "
-        f"clients ({layout})",
+        f"[bold]{escape(source.label)}[/]: {count_words(facts['events'], 'event')} of "
+        f"{count_words(facts['clients'], 'client')} ({layout})",
         soft_wrap=True,
     )
     console.print(_spread("events per client", facts["events_per_client"], lambda x: f"{x:,.0f}"))

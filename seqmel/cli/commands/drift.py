@@ -12,6 +12,7 @@ import typer
 
 from seqmel.cli.arguments import Client, JsonFile, not_given
 from seqmel.core.errors import ConfigError
+from seqmel.core.units import count_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -123,9 +124,9 @@ def _compare_events(
     )
     console = _written(found, json_file)
     console.print(
-        f"{found.events[0]:,} events of {found.clients[0]:,} clients in training, "
-        f"{found.events[1]:,} of {found.clients[1]:,} now. Without drift, the largest PSI is below "
-        f"{found.psi_by_chance:.3f} in 99 % of cases."
+        f"{count_words(found.events[0], 'event')} of {count_words(found.clients[0], 'client')} in "
+        f"training, {found.events[1]:,} of {found.clients[1]:,} now. Without drift, the largest "
+        f"PSI is below {found.psi_by_chance:.3f} in 99 % of cases."
     )
     console.print(found.verdict, markup=False)
     return found
@@ -174,7 +175,7 @@ def _compare_embeddings(
     console = _written(found, json_file)
     sides = " and ".join(f"{len(side):,}" for side in vectors)
     console.print(
-        f"The same {found.current:,} clients on both sides, of {sides}."
+        f"The same {count_words(found.current, 'client')} on both sides, of {sides}."
         if found.by_client
         else f"Different clients on the two sides, {sides}: a difference may be one of clients."
     )

@@ -26,6 +26,7 @@ from seqmel.cli.arguments import (
 )
 from seqmel.cli.launching import first_process, launch_others
 from seqmel.core.errors import shell_words
+from seqmel.core.units import count_words
 
 __all__ = ["embed"]
 
@@ -147,10 +148,16 @@ def embed(
     if not first_process():
         return
     new = f" ({done.new_clients:,} of them new)" if state is not None else ""
-    whom = "events" if per == "event" else "clients" if as_of is None else "clients and moments"
-    what = f"{done.rows:,} {whom}{new} x {done.dimensions} numbers"
+    whom = ("event", "events") if per == "event" else ("client", "clients")
+    if as_of is not None:
+        whom = ("client and moment", "clients and moments")
+    what = (
+        f"{count_words(done.rows or 0, *whom)}{new} x {count_words(done.dimensions or 0, 'number')}"
+    )
     if state is not None:
-        typer.echo(f"{what} in {output}; {done.known_clients:,} clients in {state}")
+        typer.echo(
+            f"{what} in {output}; {count_words(done.known_clients or 0, 'client')} in {state}"
+        )
     elif not by_client:
         typer.echo(f"{what} in {output}")
     else:

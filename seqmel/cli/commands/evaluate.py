@@ -25,6 +25,7 @@ from seqmel.cli.arguments import (
     with_columns,
 )
 from seqmel.core.errors import ConfigError
+from seqmel.core.units import count_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -289,9 +290,9 @@ def feature_sets(
         found = aggregate_sets(source, schema, None if rows is None else _moments(rows, schema))
         left_out = f"; {schema.left_out_words}" if schema.left_out_words else ""
         progress.say(
-            f"{AGGREGATES}: {found[AGGREGATES].shape[1]:,} features of {len(found[AGGREGATES]):,}"
-            f" {'clients' if rows is None else 'clients and moments'}, with order "
-            f"{found[WITH_ORDER].shape[1]:,}{left_out}"
+            f"{AGGREGATES}: {count_words(found[AGGREGATES].shape[1], 'feature')} of "
+            f"{len(found[AGGREGATES]):,} {'clients' if rows is None else 'clients and moments'}, "
+            f"with order {found[WITH_ORDER].shape[1]:,}{left_out}"
         )
     vectors: dict[str, pd.DataFrame] = {}
     for given in embeddings:

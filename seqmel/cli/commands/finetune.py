@@ -29,6 +29,7 @@ from seqmel.cli.arguments import (
     with_columns,
 )
 from seqmel.core.errors import ConfigError, shell_words
+from seqmel.core.units import count_words
 
 __all__ = ["finetune"]
 
@@ -202,7 +203,9 @@ def finetune(
         f"{name.replace('_', ' ')} {value:.3f}" for name, value in metrics["held_out"].items()
     )
     validation = (
-        f" (validation on {metrics['clients_held_out']:,} clients: {scores})" if scores else ""
+        f" (validation on {count_words(metrics['clients_held_out'], 'client')}: {scores})"
+        if scores
+        else ""
     )
     more = "" if facts is None else f" --facts {shell_words(facts)}"
     if time_column is not None:

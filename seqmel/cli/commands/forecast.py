@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from seqmel.cli.arguments import Device, Events, Log, Model, Overwrite, ParquetOutput, device_option
+from seqmel.core.units import count_words
 
 __all__ = ["forecast"]
 
@@ -66,8 +67,12 @@ def forecast(
         with atomic_write(output) as partial:
             found.table.reset_index().to_parquet(partial, index=False)
         record(progress, "counted", clients=len(found.table))
-    typer.echo(f"in the latest {within} of the data ({found.rows:,} clients), lower is better:")
+    typer.echo(
+        f"in the latest {within} of the data ({count_words(found.rows, 'client')}), lower is "
+        "better:"
+    )
     typer.echo(found.scores.reset_index().to_string(index=False, float_format="{:.4f}".format))
     typer.echo(
-        f"{len(found.table):,} clients in {output}: forecasts of {within} from {found.moment} on"
+        f"{count_words(len(found.table), 'client')} in {output}: forecasts of {within} from "
+        f"{found.moment} on"
     )

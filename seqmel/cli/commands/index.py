@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from seqmel.cli.arguments import Overwrite
+from seqmel.core.units import count_words
 
 __all__ = ["index"]
 
@@ -29,7 +30,10 @@ def index(
     report = write_index(
         embeddings, output, library=chosen, k=k, client=client, overwrite=overwrite
     )
-    typer.echo(f"{report.clients:,} clients, {report.dimensions:,} dimensions in {output}")
+    typer.echo(
+        f"{count_words(report.clients, 'client')}, {count_words(report.dimensions, 'dimension')} "
+        f"in {output}"
+    )
     if library == "pgvector":
         typer.echo(f"next: psql DATABASE -f {output / 'vectors.sql'}")
     elif report.recall is not None:

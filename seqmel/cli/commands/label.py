@@ -21,6 +21,7 @@ from seqmel.cli.arguments import (
     with_columns,
 )
 from seqmel.core.errors import shell_words
+from seqmel.core.units import count_words
 
 if TYPE_CHECKING:
     from seqmel.data.tables.event_labels import EventLabels
@@ -117,7 +118,9 @@ def label(
         record(progress, "counted", rows=rows, clients=made.clients, moments=len(made.summary))
     _print_summary(made, options.kind)
     names = ", ".join(made.columns)
-    typer.echo(f"{rows:,} rows of {made.clients:,} clients in {output}: {names}")
+    typer.echo(
+        f"{count_words(rows, 'row')} of {count_words(made.clients, 'client')} in {output}: {names}"
+    )
     task = " --task survival" if options.kind == "time_to_event" else ""
     typer.echo(
         f"next: seqmel finetune MODEL {event_words(table)} {shell_words(output)} --target "

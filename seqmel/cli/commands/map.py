@@ -9,6 +9,7 @@ import typer
 
 from seqmel.cli.arguments import Overwrite
 from seqmel.core.errors import ConfigError, InputError
+from seqmel.core.units import count_words
 
 __all__ = ["map_command"]
 
@@ -48,7 +49,9 @@ def map_command(
     check_output(output, overwrite=overwrite, folder=False, reads=(embeddings, labels))
     frame = read_embeddings(embeddings, client=client)
     if len(frame) < MIN_CLIENTS:
-        raise InputError(f"{embeddings} has {len(frame)} clients. A map needs {MIN_CLIENTS}.")
+        raise InputError(
+            f"{embeddings} has {count_words(len(frame), 'client')}. A map needs {MIN_CLIENTS}."
+        )
     if len(frame) > clients:
         drawn = np.random.default_rng(seed).permutation(len(frame))[:clients]
         frame = frame.iloc[np.sort(drawn)]
@@ -73,4 +76,4 @@ def map_command(
             f"{layout.name}: global score {layout.global_score:.2f}, neighbours kept "
             f"{layout.neighbours:.2f}"
         )
-    typer.echo(f"map of {len(frame):,} clients in {output}")
+    typer.echo(f"map of {count_words(len(frame), 'client')} in {output}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seqmel.cli.arguments import Device, Events, JsonFile, Model, device_option, one_of
+from seqmel.core.units import count_words
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -92,8 +93,8 @@ def retrieval(
     console.print(_retrieval_table(found))
     console.print(_verification_table(found))
     console.print(
-        f"{found.clients:,} clients, two {found.parts} each ({found.too_short:,} have too few "
-        "events); 95 % intervals by bootstrap over clients. Verification AUROC "
+        f"{count_words(found.clients, 'client')}, two {found.parts} each ({found.too_short:,} have "
+        "too few events); 95 % intervals by bootstrap over clients. Verification AUROC "
         f"{found.verification.auroc:.4f}."
     )
     console.print(found.clients_in_words)

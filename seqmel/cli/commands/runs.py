@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from seqmel.core.units import count_words
+
 __all__ = ["runs"]
 
 
@@ -26,7 +28,7 @@ def runs(
     if output is not None:
         with atomic_write(output) as partial:
             found.to_csv(partial)
-        typer.echo(f"{len(found):,} models in {output}")
+        typer.echo(f"{count_words(len(found), 'model')} in {output}")
         return
     text = found.T.map(_short).to_string() if len(found) < 5 else found.map(_short).to_string()
     typer.echo(text)

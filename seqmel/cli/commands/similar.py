@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from seqmel.cli.arguments import Overwrite
+from seqmel.core.units import count_words
 
 __all__ = ["similar"]
 
@@ -65,4 +66,4 @@ def similar(
         return
     with atomic_write(output) as partial:
         found.to_parquet(partial, index=False)
-    typer.echo(f"{len(found):,} pairs in {output}")
+    typer.echo(f"{count_words(len(found), 'pair')} in {output}")

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from seqmel.core.errors import SchemaError, did_you_mean, shown
+from seqmel.core.units import count_words
 from seqmel.data.fitting.category_scaling import infer_within
 from seqmel.data.fitting.column_order import OrderEvidence, order_evidence, read_sample
 from seqmel.data.kinds.registry import KINDS
@@ -490,7 +491,7 @@ def _list_role(source: EventSource, column: str) -> tuple[str | None, str]:
         return None, "only nulls"
     if shortest == longest:
         return "vector", "lists of numbers of one length"
-    return None, f"lists of {shortest} to {longest} numbers: a vector has one length"
+    return None, f"lists of {shortest} to {count_words(longest, 'number')}: a vector has one length"
 
 
 def _no_use(kind: str) -> tuple[None, str]:
@@ -520,7 +521,7 @@ def _infer_role(
             ),
         )
     if facts.text and facts.distinct > _FREE_TEXT_VALUES and facts.words >= 3:
-        return "text", f"free text: {facts.words:.0f} words per value"
+        return "text", f"free text: {count_words(facts.words, 'word', spec='.0f')} per value"
     if facts.text:
         return (None, _AN_ID) if _is_id(facts) else ("categorical", "text")
     if not (facts.integer or facts.real):
@@ -570,7 +571,7 @@ def _signs(column: str, e: OrderEvidence) -> list[tuple[int, str]]:
     # V ** 0.5 is what V values that agree can reach.
     certain = e.certainty >= min(3.0, 0.7 * e.distinct**0.5)
     if e.distinct < _FEW:
-        signs.append((-1, f"only {e.distinct} values"))
+        signs.append((-1, f"only {count_words(e.distinct, 'value')}"))
         if e.distinct >= _FEWEST and e.alike >= 0.5 and certain:
             signs.append((3, f"neighbouring values are alike ({e.alike:.2f})"))
         return signs

@@ -16,6 +16,7 @@ import pyarrow as pa
 from pydantic import model_validator
 
 from seqmel.core.errors import SchemaError
+from seqmel.core.units import count_words
 from seqmel.data.kinds.base import ColumnKind, ColumnSQL, FitOptions, Fitted
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.checking import category_text, present_sql
@@ -103,7 +104,10 @@ class NameKind:
     def contents(self, facts: Mapping[str, Any], events: int) -> str:
         """Return the commonest values and their fractions."""
         of = facts.get("events", events)
-        return f"{facts['distinct']:,} values: {commonest_in_words(facts['commonest'], of)}"
+        return (
+            f"{count_words(facts['distinct'], 'value')}: "
+            f"{commonest_in_words(facts['commonest'], of)}"
+        )
 
 
 class CategoryKind(NameKind, ColumnKind[CategoryCodes]):

@@ -17,6 +17,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from seqmel.core.errors import InputError, SchemaError
+from seqmel.core.units import count_words
 from seqmel.data.kinds.base import QUANTILES, ColumnKind, ColumnSQL, FitOptions, Fitted
 from seqmel.data.kinds.category import CategoryCodes
 from seqmel.data.schema import EventSchema
@@ -178,10 +179,13 @@ class NumberKind(ColumnKind[NumericScales]):
         """Check that all values are numbers."""
         odd = no_numbers(source, column)
         if odd is not None:
+            where = f"in column {column!r} of {source.label}"
+            found = count_words(
+                odd[0], f"value {where} is not a number", f"values {where} are not numbers"
+            )
             raise InputError(
-                f"{odd[0]:,} values in column {column!r} of {source.label} are not numbers, such "
-                f"as {odd[1]!r}, and the model was trained with numbers there. Write them as "
-                "1234.50: a point before the decimals, and nothing else."
+                f"{found}, such as {odd[1]!r}, and the model was trained with numbers there. Write "
+                "them as 1234.50: a point before the decimals, and nothing else."
             )
 
     def reads_whole(self, sql_type: str) -> bool:

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from seqmel.core.errors import InputError, SchemaError
+from seqmel.core.units import count_words
 from seqmel.data.kinds.base import (
     FitOptions,
     Fitted,
@@ -223,11 +224,12 @@ class SetKind(ListKind[SetItems]):
         """Return the mean size, and the commonest items and their fractions of the events."""
         of = max(1, facts["events"])
         common = commonest_in_words(facts["commonest"], of)
-        return f"{facts['size']:.1f} items each, {facts['distinct']:,} different: {common}"
+        size = count_words(facts["size"], "item", spec=".1f")
+        return f"{size} each, {facts['distinct']:,} different: {common}"
 
     def about(self, fitted: SetItems) -> str:
         """Return the number of items."""
-        return f"sets of {len(fitted.values):,} items, up to {fitted.width} each"
+        return f"sets of {count_words(len(fitted.values), 'item')}, up to {fitted.width} each"
 
     def bins(self, fitted: SetItems, values: Sequence[npt.NDArray[Any]]) -> tuple[int, None]:
         """Return one bin per code of the commonest items; the last is for all further ones."""

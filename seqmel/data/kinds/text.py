@@ -21,6 +21,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from seqmel.core.errors import InputError, SchemaError
+from seqmel.core.units import count_words
 from seqmel.data.kinds.base import (
     ColumnSQL,
     RowSums,
@@ -210,7 +211,8 @@ class TextKind(RowsKind[TextColumn]):
 
     def contents(self, facts: Mapping[str, Any], events: int) -> str:
         """Return the number of words, and the commonest values and their fractions."""
-        return f"{facts['words'] or 0:.1f} words each, {super().contents(facts, events)}"
+        words = count_words(facts["words"] or 0, "word", spec=".1f")
+        return f"{words} each, {super().contents(facts, events)}"
 
     def about(self, fitted: TextColumn) -> str:
         """Return the size of the table."""

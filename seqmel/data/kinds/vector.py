@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from seqmel.core.errors import InputError, SchemaError
+from seqmel.core.units import count_words
 from seqmel.data.kinds.base import (
     FitOptions,
     Fitted,
@@ -196,11 +197,14 @@ class VectorKind(ListKind[VectorScales]):
 
     def contents(self, facts: Mapping[str, Any], events: int) -> str:
         """Return the number of numbers and the median length."""
-        return f"{facts['size']} numbers each, of median length {facts['length'] or 0:.4g}"
+        return (
+            f"{count_words(facts['size'], 'number')} each, of median length "
+            f"{facts['length'] or 0:.4g}"
+        )
 
     def about(self, fitted: VectorScales) -> str:
         """Return the number of numbers."""
-        return f"vectors of {len(fitted.center)} numbers"
+        return f"vectors of {count_words(len(fitted.center), 'number')}"
 
     def bins(
         self, fitted: VectorScales, values: Sequence[npt.NDArray[Any]]
@@ -266,13 +270,15 @@ def _check_length(source: EventSource, column: str, where: str, size: int | None
         return size
     if shortest != longest:
         raise SchemaError(
-            f"Column {column!r} of {source.label} holds lists of {shortest} to {longest} numbers. "
-            "A vector has the same length in every event; leave the column out (schema.ignore)."
+            f"Column {column!r} of {source.label} holds lists of {shortest} to "
+            f"{count_words(longest, 'number')}. A vector has the same length in every event; leave "
+            "the column out (schema.ignore)."
         )
     if not 2 <= (longest or 0) <= _LONGEST:
         raise SchemaError(
-            f"Column {column!r} of {source.label} holds lists of {longest or 0} numbers. A vector "
-            f"has from 2 to {_LONGEST:,}; leave the column out (schema.ignore)."
+            f"Column {column!r} of {source.label} holds lists of "
+            f"{count_words(longest or 0, 'number')}. A vector has from 2 to {_LONGEST:,}; leave "
+            "the column out (schema.ignore)."
         )
     return int(longest)
 
@@ -288,7 +294,9 @@ def _numbers(lists: pa.Array | pa.ChunkedArray, size: int) -> npt.NDArray[np.flo
     there = whole.is_valid().to_numpy(zero_copy_only=False)
     odd = pc.list_value_length(whole).filter(pc.not_equal(pc.list_value_length(whole), size))
     if len(odd):
-        raise InputError(f"a vector of {odd[0]} numbers, and the model has vectors of {size}")
+        raise InputError(
+            f"a vector of {count_words(odd[0], 'number')}, and the model has vectors of {size}"
+        )
     flat = pc.cast(whole.flatten(), pa.float64()).to_numpy(zero_copy_only=False)
     found[there] = flat.reshape(-1, size)
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from seqmel.core.errors import InputError, SchemaError, shown
-from seqmel.core.units import DAY_US
+from seqmel.core.units import DAY_US, count_words
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.source import (
     EventSource,
@@ -177,9 +177,9 @@ class Unusable:
                 )
             )
             raise InputError(
-                f"{self.not_a_time:,} times in column {schema.time!r} of {label} cannot be "
-                f"understood, such as {self.example!r}. Expected timestamps, dates{written}, ISO "
-                f"8601 text (2023-01-31 12:00:00){numbers}{other}."
+                f"{count_words(self.not_a_time, 'time')} in column {schema.time!r} of {label} "
+                f"cannot be understood, such as {self.example!r}. Expected timestamps, "
+                f"dates{written}, ISO 8601 text (2023-01-31 12:00:00){numbers}{other}."
             )
 
 
@@ -195,8 +195,8 @@ def missing(
                 f"{shown(names)}. Name the files of one table, or give the column one name."
             )
     return InputError(
-        f"{count:,} events in {label} have no {what} (column {column!r} is null). Drop or fix "
-        "these rows."
+        f"{count_words(count, f'event in {label} has', f'events in {label} have')} no {what} "
+        f"(column {column!r} is null). Drop or fix these rows."
     )
 
 

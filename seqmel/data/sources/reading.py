@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from seqmel.core.errors import InputError, SchemaError, did_you_mean, shown
 from seqmel.core.memory import memory_bytes
 from seqmel.core.threads import engine_threads
+from seqmel.core.units import count_words
 from seqmel.data.schema import AS_ASKED, may_be_time, recognise_client
 from seqmel.data.sources.addresses import data_set_at, is_address
 from seqmel.data.sources.arrow_tables import PERIOD, arrow_table, engine_table
@@ -247,7 +248,7 @@ def _opened(
         + (" WHERE time IS NOT NULL" if static else "")
     )
     notes = (
-        (f"{static:,} rows without a time are left out: the static facts of MEDS",)
+        (f"{count_words(static, 'row')} without a time left out: the static facts of MEDS",)
         if static
         else ()
     )
@@ -745,9 +746,10 @@ def check_even(
         ).fetchone()
         if uneven:
             raise SchemaError(
-                f"List columns of unequal length in {label}: client {uneven[0]!r} has {uneven[1]} "
-                f"values of {first!r} and {uneven[2]} of {other!r}. Expected one value per event "
-                "in every list column. Leave out other lists with schema.ignore."
+                f"List columns of unequal length in {label}: client {uneven[0]!r} has "
+                f"{count_words(uneven[1], 'value')} of {first!r} and {uneven[2]} of {other!r}. "
+                "Expected one value per event in every list column. Leave out other lists with "
+                "schema.ignore."
             )
 
 
@@ -795,14 +797,14 @@ def only_clients(source: EventSource, client: str, ids: pa.Table) -> EventSource
 def nameless_rows(count: int, client: str, label: str) -> InputError:
     """Build the error for rows with list columns and no client."""
     return InputError(
-        f"{count:,} rows in {label} have no client (column {client!r} is null). Drop or fix these "
-        "rows."
+        f"{count_words(count, f'row in {label} has', f'rows in {label} have')} no client (column "
+        f"{client!r} is null). Drop or fix these rows."
     )
 
 
 def client_twice(client: object, count: int, label: str) -> SchemaError:
     """Build the error for a client with several rows of list columns."""
     return SchemaError(
-        f"Client {client!r} has {count} rows in {label}, which has list columns. Expected one row "
-        "per client: join its lists, or give one row per event."
+        f"Client {client!r} has {count_words(count, 'row')} in {label}, which has list columns. "
+        "Expected one row per client: join its lists, or give one row per event."
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 
 from seqmel.core.errors import InputError, SchemaError
+from seqmel.core.units import count_words
 from seqmel.data.sources.source import EventSource, ident, literal
 
 __all__ = [
@@ -134,8 +135,8 @@ def infer_time_format(
         f"SELECT min({name}) FROM events WHERE {text_time_sql(name, likelier)} IS NULL"
     )
     raise InputError(
-        f"{fit:,} of {known:,} times in column {time!r} of {source.label} are written as "
-        f"{likelier!r}, the others are not, such as {other!r}. Fix them, or give another format "
+        f"{fit:,} of {count_words(known, 'time')} in column {time!r} of {source.label} are written "
+        f"as {likelier!r}, the others are not, such as {other!r}. Fix them, or give another format "
         f"({option})."
     )
 

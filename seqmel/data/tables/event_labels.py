@@ -22,7 +22,7 @@ import pandas as pd
 import pyarrow as pa
 
 from seqmel.core.errors import ConfigError, InputError, SchemaError, did_you_mean
-from seqmel.core.units import DAY_US, DAYS_SINCE_MONDAY
+from seqmel.core.units import DAY_US, DAYS_SINCE_MONDAY, count_words
 from seqmel.data.fitting.schema_inference import infer_times
 from seqmel.data.fitting.timeline import open_and_infer, open_single
 from seqmel.data.schema import EventSchema, SchemaOptions
@@ -380,7 +380,8 @@ def _left_out_words(
 ) -> str:
     end = _words(_data_end(options, schema, times), schema)
     ahead = f"{options.gap} and {options.within}" if options.window_us[0] else options.within
-    return f"{count:,} moments left out: their windows ({ahead}) end after the data do ({end})"
+    left_out = count_words(count, "moment")
+    return f"{left_out} left out: their windows ({ahead}) end after the data do ({end})"
 
 
 def _without_history(source: EventSource, moments: int) -> list[str]:
@@ -389,7 +390,7 @@ def _without_history(source: EventSource, moments: int) -> list[str]:
     count = clients * moments - rows
     if not count:
         return []
-    return [f"{count:,} rows left out: the client has no event before the moment"]
+    return [f"{count_words(count, 'row')} left out: the client has no event before the moment"]
 
 
 def _summary(source: EventSource, options: LabelOptions) -> pd.DataFrame:

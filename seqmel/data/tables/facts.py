@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from seqmel.core.errors import ConfigError, InputError, SchemaError, did_you_mean, shown
 from seqmel.core.progress import Progress
-from seqmel.core.units import DAY_US
+from seqmel.core.units import DAY_US, count_words
 from seqmel.data.schema import UNNAMED_INDEX
 from seqmel.data.sources.source import ident, type_in_words
 from seqmel.data.tables.labels import Table, id_positions, open_features, plain_id, read_by_client
@@ -434,6 +434,6 @@ class FactRows:
             )
         if self._found < self._asked:
             progress.say(
-                f"{self._asked - self._found:,} of {self._asked:,} rows are of clients that are "
-                f"not in {self._label}: their facts count as nulls"
+                f"not in {self._label}: the clients of {self._asked - self._found:,} of "
+                f"{count_words(self._asked, 'row')}; their facts count as nulls"
             )

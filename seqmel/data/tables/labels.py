@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from seqmel.core.errors import ConfigError, InputError, SchemaError, shown
 from seqmel.core.renames import renamed_keywords
+from seqmel.core.units import count_words
 from seqmel.data.schema import UNNAMED_INDEX, recognise_client
 from seqmel.data.sources.addresses import is_address
 from seqmel.data.sources.arrow_tables import arrow_table, engine_table
@@ -438,8 +439,8 @@ def _scales(embeddings: Table, label: str) -> Scales | None:
 def _check_size(scales: Scales, frame: pd.DataFrame, label: str) -> None:
     if scales.size != frame.shape[1]:
         raise InputError(
-            f"{label} has vectors of {frame.shape[1]} dimensions and scales for {scales.size}. "
-            "Expected all columns of a file that seqmel embed wrote."
+            f"{label} has vectors of {count_words(frame.shape[1], 'dimension')} and scales for "
+            f"{scales.size}. Expected all columns of a file that seqmel embed wrote."
         )
 
 
@@ -533,8 +534,8 @@ def check_classes(y: pd.Series[Any]) -> None:
     """
     if y.nunique() < 2:
         raise InputError(
-            f"The target {y.name!r} has one class only, {y.tolist()[0]!r}, among the {len(y):,} "
-            "clients that can be used. Expected two or more."
+            f"The target {y.name!r} has one class only, {y.tolist()[0]!r}, among "
+            f"{count_words(len(y), 'client')} that can be used. Expected two or more."
         )
 
 
@@ -678,8 +679,8 @@ def _ids(keys: pa.Table, label: str, *, dated: bool = True) -> pd.Index[Any]:
     ):
         if column.null_count:
             raise InputError(
-                f"{column.null_count:,} rows of {label} have no {what} (column {name!r} is null). "
-                "Drop or fix them."
+                f"{count_words(column.null_count, f'row of {label} has', f'rows of {label} have')} "
+                f"no {what} (column {name!r} is null). Drop or fix them."
             )
     parts = [
         pd.Index(column.to_pandas(), name=name)
@@ -697,8 +698,8 @@ def _once(ids: pd.Index[Any], label: str, *, dated: bool = True) -> None:
         hint = " If they are of different moments, name --time-column."
         hint = hint if dated and ids.nlevels == 1 else ""
         raise InputError(
-            f"Client {plain_id(again[0])} has {int(ids.isin(again[:1]).sum())} rows in {label}. "
-            f"Expected {row}: drop or join the others.{hint}"
+            f"Client {plain_id(again[0])} has {count_words(int(ids.isin(again[:1]).sum()), 'row')} "
+            f"in {label}. Expected {row}: drop or join the others.{hint}"
         )
 
 
@@ -735,4 +736,6 @@ def plain_id(client: object) -> str:
 
 
 def _examples(ids: pd.Index[Any]) -> str:
-    return f"{len(ids):,} clients, such as {', '.join(repr(i) for i in ids[:3].tolist())}"
+    return (
+        f"{count_words(len(ids), 'client')}, such as {', '.join(repr(i) for i in ids[:3].tolist())}"
+    )

@@ -15,6 +15,7 @@ import pandas as pd
 
 from seqmel.core.errors import InputError, SchemaError, shown
 from seqmel.core.survival import Bools, Floats
+from seqmel.core.units import count_words
 
 __all__ = ["observed_times", "signed_times", "time_edges"]
 
@@ -64,7 +65,7 @@ def signed_times(times: pd.Series[Any], observed: pd.Series[Any]) -> pd.Series[A
     if not happened.any():
         raise InputError(
             f"No event of {times.name!r} is observed: {observed.name!r} is false in all"
-            f" {len(times):,} rows. Expected some."
+            f" {count_words(len(times), 'row')}. Expected some."
         )
     signed: pd.Series[Any] = pd.Series(
         np.where(happened, numbers, -numbers), times.index, name=times.name

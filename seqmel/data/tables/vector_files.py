@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from seqmel.core.errors import InputError, SchemaError
+from seqmel.core.units import count_words
 from seqmel.data.tables.number_types import META, NumberType, Scales
 
 __all__ = [
@@ -150,10 +151,11 @@ def read_scales(path: str | Path, *, dtype: NumberType, size: int) -> Scales:
         has = (
             "no scales"
             if found is None
-            else f"scales of {found.size} numbers of type {found.number_type}"
+            else f"scales of {count_words(found.size, 'number')} of type {found.number_type}"
         )
         raise InputError(
-            f"{path} has {has}. Expected embeddings of {size} numbers that were written as {dtype}."
+            f"{path} has {has}. Expected embeddings of {count_words(size, 'number')} that were "
+            f"written as {dtype}."
         )
     return found
 

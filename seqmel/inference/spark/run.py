@@ -17,6 +17,7 @@ from seqmel.core.atomic_files import atomic_write, check_output
 from seqmel.core.device import resolve_device
 from seqmel.core.errors import ConfigError
 from seqmel.core.progress import Reporting, as_progress
+from seqmel.core.units import count_words
 from seqmel.data.fitting.holidays import with_holidays
 from seqmel.data.fitting.schema_inference import infer_schema
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
@@ -112,8 +113,8 @@ def prepare_spark(
         )
     counts = json.loads((output / "prepared.json").read_text(encoding="utf-8"))
     progress.say(
-        f"prepared {counts['events']:,} events of {counts['clients']:,} clients in "
-        f"{time.monotonic() - began:.1f} s "
+        f"prepared {count_words(counts['events'], 'event')} of "
+        f"{count_words(counts['clients'], 'client')} in {time.monotonic() - began:.1f} s "
         f"({', '.join(f'{c}: {w}' for c, w in vocabulary.describe().items())})"
     )
     if model is None and schema.left_out_words:

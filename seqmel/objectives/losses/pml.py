@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from seqmel.core.errors import TrainingError
 from seqmel.core.metric_learning_library import make_loss
+from seqmel.core.units import count_words
 from seqmel.objectives.losses.base import MetricLoss, precisely
 
 __all__ = ["PMLLoss"]
@@ -66,7 +67,7 @@ class PMLLoss(MetricLoss):
             line = " ".join(str(error).split())
             raise TrainingError(
                 f"{self.name} of pytorch-metric-learning refuses a batch of {len(clients)} "
-                f"embeddings of {len(set(clients.tolist()))} clients: {line}"
+                f"embeddings of {count_words(len(set(clients.tolist())), 'client')}: {line}"
             ) from None
         _detach_state(self.inner)
         return loss

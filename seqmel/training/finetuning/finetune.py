@@ -18,6 +18,7 @@ from seqmel.core.atomic_files import check_output
 from seqmel.core.device import with_own_defaults
 from seqmel.core.errors import ConfigError, InputError, shown
 from seqmel.core.progress import Progress, Reporting, as_progress
+from seqmel.core.units import count_words
 from seqmel.data.fitting.statistics import fit_statistics
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sequences.prepared import PreparedSequences
@@ -407,9 +408,9 @@ def _learnable(y: pd.Series[Any], task: TargetTask, config: Config) -> Target:
         )
     if target.classes and y.is_unique:
         raise InputError(
-            f"The target {y.name!r} has another class for each of {len(y):,} clients, such as "
-            f"{shown(map(repr, y.tolist()), 3)}, so that nothing can be learnt. Name another "
-            "target, or take numbers as quantities (--task regression)."
+            f"The target {y.name!r} has another class for each of {count_words(len(y), 'client')}, "
+            f"such as {shown(map(repr, y.tolist()), 3)}, so that nothing can be learnt. Name "
+            "another target, or take numbers as quantities (--task regression)."
         )
     return target
 

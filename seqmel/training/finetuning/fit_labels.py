@@ -19,6 +19,7 @@ from seqmel.core.device import limit_onednn_cache, resolve_device, tune_malloc, 
 from seqmel.core.linear_models import MAX_CLIENTS
 from seqmel.core.progress import Progress, silent
 from seqmel.core.random_streams import Stream, generator
+from seqmel.core.units import count_words
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.tables.facts import Facts
 from seqmel.data.tables.targets import Target
@@ -181,7 +182,11 @@ def fit_labels(
             )
             held_out = HeldOut(on_device.subset(validation.clients), validation, counts, config)
         frozen = _validate(encoder, heads, held_out, device)
-        watched = f" ({validation.distinct_clients:,} clients held out)" if len(held_out) else ""
+        watched = (
+            f" ({count_words(validation.distinct_clients, 'client')} held out)"
+            if len(held_out)
+            else ""
+        )
         progress.say(f"heads on the frozen encoder{_metric_words(frozen)}{watched}")
         history: list[dict[str, float]] = []
         tuned = options.unfreeze != "head" and bool(options.epochs)

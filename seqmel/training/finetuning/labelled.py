@@ -15,6 +15,7 @@ from torch import Tensor
 from seqmel.config.options.training import FinetuningOptions
 from seqmel.core.errors import InputError, TrainingError
 from seqmel.core.random_streams import Stream, generator
+from seqmel.core.units import count_words
 from seqmel.data.sequences.batch import SequenceBatch, to_device_async
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.tables.labels import locate_ids
@@ -180,8 +181,8 @@ def label(
     labelled = Labelled(tuple(targets), rows, values[rows], known[rows], owners)
     if labelled.distinct_clients < _MIN_CLIENTS:
         raise TrainingError(
-            f"Only {labelled.distinct_clients} clients have a label, events and a weight above "
-            f"zero; at least {_MIN_CLIENTS} are needed."
+            f"Only {count_words(labelled.distinct_clients, 'client has', 'clients have')} a label, "
+            f"events and a weight above zero; at least {_MIN_CLIENTS} are needed."
         )
     return labelled
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from seqmel.core.errors import InputError
 from seqmel.core.progress import Progress
-from seqmel.core.units import DAY_US
+from seqmel.core.units import DAY_US, count_words
 from seqmel.data.schema import EventSchema
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.tables.labels import locate_ids
@@ -90,15 +90,16 @@ class Samples:
             )
         owners = self.clients if self.owners is None else self.owners
         progress.say(
-            f"{len(self.moments):,} moments of {len(owners.unique()):,} clients: each history is "
-            f"cut strictly before its moment; {empty:,} histories are empty"
+            f"{count_words(len(self.moments), 'moment')} of "
+            f"{count_words(len(owners.unique()), 'client')}: each history is cut strictly before "
+            f"its moment; {empty:,} histories are empty"
         )
         late = int((self.moments > last + DAY_US).sum())
         if late:
             progress.say(
-                f"warning: {late:,} of {len(self.moments):,} moments are more than a day after the "
-                f"last event, so that their histories lack what came between ({span}, the last "
-                f"moment is {ends[1]})"
+                f"warning: {late:,} of {count_words(len(self.moments), 'moment')} are more than a "
+                "day after the last event, so that their histories lack what came between "
+                f"({span}, the last moment is {ends[1]})"
             )
 
     def _report_events(self, sequences: EncodedSequences, progress: Progress) -> None:
@@ -113,8 +114,9 @@ class Samples:
         owners = self.clients if self.owners is None else self.owners
         without = f"; {missing:,} are at no event of their client" if missing else ""
         progress.say(
-            f"{len(self.moments):,} events of {len(owners.unique()):,} clients: each history ends "
-            f"with its event, which is included{without}"
+            f"{count_words(len(self.moments), 'event')} of "
+            f"{count_words(len(owners.unique()), 'client')}: each history ends with its event, "
+            f"which is included{without}"
         )
 
 
