@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,16 @@ from rich.console import Console
 
 from seqmel.core.atomic_files import atomic_write, check_result
 from seqmel.core.errors import ConfigError
-from seqmel.data.tables.labels import column_names, named_client, read_labels, read_observed
+from seqmel.data.tables.labels import (
+    column_names,
+    locate_ids,
+    named_client,
+    read_labels,
+    read_observed,
+)
 from seqmel.data.tables.targets import TargetTask
-from seqmel.evaluation.predictions import read_predictions, score_predictions
+from seqmel.evaluation.predictions import read_predictions, score_predictions, training_note
+from seqmel.evaluation.splits import client_ids
 
 __all__ = ["score_files"]
 
@@ -51,7 +59,9 @@ def score_files(
         y = read_labels(labels, target, **keys)
         happened = read_observed(labels, target, task, observed, **keys)
         table = read_predictions(predictions, y, task=task, column=column, **keys)
-        found.append(score_predictions(y, table, task=task, observed=happened, seed=seed))
+        scored = score_predictions(y, table, task=task, observed=happened, seed=seed)
+        known = client_ids(y.index[locate_ids(y.index, table.index, of="predictions") >= 0])
+        found.append(replace(scored, note=training_note(predictions, known)))
     if json_file is not None:
         with atomic_write(json_file) as partial:
             partial.write_text(

@@ -14,7 +14,7 @@ from typing import Any
 
 from seqmel.core.errors import ModelError
 
-__all__ = ["digest", "digest_of_json", "parse_json", "read_files"]
+__all__ = ["digest", "digest_of_ids", "digest_of_json", "parse_json", "read_files"]
 
 
 def digest(content: bytes) -> str:
@@ -25,6 +25,11 @@ def digest(content: bytes) -> str:
 def digest_of_json(content: Mapping[str, Any]) -> str:
     """Return the SHA-256 of JSON values, independent of the order of keys and of whitespace."""
     return digest(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
+
+
+def digest_of_ids(ids: Iterable[object]) -> str:
+    """Return the SHA-256 of a set of client ids. No id can be read from it."""
+    return digest("\n".join(sorted(set(map(str, ids)))).encode())
 
 
 def read_files(folder: Path, names: Iterable[str]) -> dict[str, bytes]:

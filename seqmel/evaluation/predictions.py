@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from seqmel.core.checksums import digest_of_ids
 from seqmel.core.errors import ConfigError, InputError, SchemaError, shown
 from seqmel.core.survival import kaplan_meier
 from seqmel.core.units import count_words
@@ -23,6 +24,7 @@ from seqmel.data.tables.labels import (
 )
 from seqmel.data.tables.survival import observed_times
 from seqmel.data.tables.targets import TargetTask
+from seqmel.data.tables.vector_files import trained_on
 from seqmel.evaluation.metrics import Floats
 from seqmel.evaluation.problem import Problem, signed_labels, summarised
 from seqmel.evaluation.results import TITLES, Score
@@ -30,7 +32,7 @@ from seqmel.evaluation.results import TITLES, Score
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["ScoredPredictions", "read_predictions", "score_predictions"]
+__all__ = ["ScoredPredictions", "read_predictions", "score_predictions", "training_note"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class ScoredPredictions:
             probabilities of a later event.
         clients: number of distinct clients, if y has a row per client and moment.
         edges: the bounds of a time to an event; empty for other targets.
+        note: a sentence about whether the model was trained on these clients; empty if nothing is
+            known of its training.
     """
 
     target: str
@@ -55,6 +59,7 @@ class ScoredPredictions:
     predicted: Floats
     clients: int
     edges: tuple[float, ...] = ()
+    note: str = ""
 
     @property
     def horizons(self) -> list[dict[str, float]]:
@@ -74,7 +79,7 @@ class ScoredPredictions:
     def to_json(self) -> dict[str, Any]:
         """Return values for JSON: target, classes, clients, and value and interval per metric.
 
-        Times to an event have `horizons` as well.
+        Times to an event have `horizons` as well, and there may be `remarks`.
         """
         found = {
             score.metric: {"value": score.mean, "interval": list(score.interval)}
@@ -86,7 +91,9 @@ class ScoredPredictions:
             "clients": self.clients,
             "rows": len(self.y),
             "metrics": found,
-        } | ({"horizons": self.horizons} if self.edges else {})
+            **({"horizons": self.horizons} if self.edges else {}),
+            **({"remarks": self.remarks} if self.remarks else {}),
+        }
 
     def table(self) -> Table:
         """Return a table for a terminal, with one row per metric."""
@@ -119,18 +126,37 @@ class ScoredPredictions:
 
     @property
     def remarks(self) -> list[str]:
-        """Warnings about the scores, one sentence each."""
+        """Warnings about the scores."""
         r2 = next((score.mean for score in self.scores if score.metric == "r2"), 0.0)
-        return (
-            [
-                (
-                    "The predictions are worse than the mean of the target for every client (R2 "
-                    f"{r2:.3f})."
-                )
-            ]
-            if r2 < 0
-            else []
+        worse = (
+            f"The predictions are worse than the mean of the target for every client (R2 {r2:.3f})."
         )
+        return [*([worse] if r2 < 0 else []), *([self.note] if self.note else [])]
+
+
+def training_note(predictions: str | Path, clients: pd.Index[Any]) -> str:
+    """Return a sentence about whether the model that predicted was trained on these clients.
+
+    Args:
+        predictions: a table of predictions; only those that `seqmel predict` wrote as Parquet say
+            what their model learnt from.
+        clients: ids of the clients that are scored.
+
+    Returns:
+        The sentence; empty if nothing is known.
+    """
+    learnt = trained_on(predictions)
+    if not learnt.get("clients"):
+        return ""
+    if learnt.get("labelled") == digest_of_ids(clients):
+        return (
+            "TRAINING CLIENTS: the model learnt from the labels of these very clients, so the "
+            "scores are too good. Score clients that it has not seen."
+        )
+    return (
+        f"The model learnt from the labels of {count_words(learnt['clients'], 'client')}. If some "
+        "of the clients scored are among them, the scores are too good."
+    )
 
 
 def read_predictions(

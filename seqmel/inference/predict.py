@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from seqmel.data.sources.shard import Shard
 from seqmel.data.tables.facts import FactRows, read_facts
 from seqmel.data.tables.labels import Table
 from seqmel.data.tables.targets import Target, check_names
+from seqmel.data.tables.vector_files import TRAINED_ON
 from seqmel.inference.as_of import vectors_as_of
 from seqmel.inference.embed import CHUNK_CLIENTS, embed, write_tables
 from seqmel.inference.options import OF_VECTORS, EmbedOptions
@@ -333,7 +335,13 @@ def _table(model: TrainedModel, keys: pa.Table, outputs: list[npt.NDArray[np.flo
     columns: dict[str, Any] = dict(zip(keys.column_names, keys.columns, strict=True))
     for target, out in zip(model.targets, outputs, strict=True):
         columns |= _columns(target, out)
-    return pa.table(columns)
+    learnt = model.metrics
+    held_out = learnt.get("clients_held_out", 0) if "labelled" in learnt else 0
+    trained_on = {
+        "clients": learnt.get("clients", 0) + held_out,
+        "labelled": learnt.get("labelled"),
+    }
+    return pa.table(columns, metadata={TRAINED_ON: json.dumps(trained_on)})
 
 
 def _columns(target: Target, outputs: npt.NDArray[np.float64]) -> dict[str, pa.Array]:

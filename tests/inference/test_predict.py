@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,26 @@ def test_a_file_of_predictions_has_ids_of_their_own_type_and_columns_by_target(
     shares = frame[["habit=h0", "habit=h1", "habit=h2"]]
     assert ("habit=" + frame["habit"]).tolist() == shares.idxmax(axis=1).tolist()
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("scored", "remark"),
+    [
+        (LABELS, "TRAINING CLIENTS: the model learnt from the labels of these very clients"),
+        (LABELS[:12], "The model learnt from the labels of 24 clients. If some"),
+    ],
+)
+def test_scores_say_whether_the_model_was_trained_on_the_clients(
+    scored: pd.DataFrame, remark: str, finetuned: Model, tmp_path: Path
+) -> None:
+    path = tmp_path / "scores.parquet"
+    predict_to_parquet(finetuned, EVENTS, path, device="cpu")
+    scored.to_csv(tmp_path / "labels.csv", index=False)
+    words = ["score", str(path), str(tmp_path / "labels.csv"), "--target", "habit"]
+    done = CliRunner().invoke(app, [*words, "--json", str(tmp_path / "s.json")])
+    assert remark in " ".join(done.stdout.split())
+    (found,) = json.loads((tmp_path / "s.json").read_text())
+    assert found["remarks"][0].startswith(remark)
 
 
 def test_mates_and_order_change_nothing(finetuned: Model) -> None:

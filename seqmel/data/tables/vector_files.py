@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +20,13 @@ from seqmel.data.tables.number_types import META, NumberType, Scales
 
 __all__ = [
     "LAYOUTS",
+    "TRAINED_ON",
     "Layout",
     "VectorLayout",
     "models_of",
     "read_scales",
     "scales_of",
+    "trained_on",
     "vector_columns",
     "write_tables",
     "write_vectors",
@@ -34,6 +37,9 @@ LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 _ROWS = 65_536
 _MODEL = b"seqmel_model"
+
+TRAINED_ON = b"seqmel_trained_on"
+"""Key of the metadata of predictions: what their model learnt from."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,23 @@ def write_tables(path: Path, tables: Iterable[pa.Table], *, keys: int = 1) -> in
             writer.write_table(table)
             rows += len(table)
     return rows
+
+
+def trained_on(path: str | Path) -> dict[str, Any]:
+    """Return what a file of predictions says of the labels that its model learnt from.
+
+    Args:
+        path: a table of predictions.
+
+    Returns:
+        The number of clients, and a digest of their ids; empty for files of others.
+    """
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except (OSError, pa.ArrowException):
+        return {}
+    found: dict[str, Any] = json.loads(metadata.get(TRAINED_ON, b"{}"))
+    return found
 
 
 def read_scales(path: str | Path, *, dtype: NumberType, size: int) -> Scales:

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from seqmel.config import Config, as_config
 from seqmel.core.atomic_files import check_output
+from seqmel.core.checksums import digest_of_ids
 from seqmel.core.device import with_own_defaults
 from seqmel.core.errors import ConfigError, InputError, shown
 from seqmel.core.progress import Progress, Reporting, as_progress
@@ -285,6 +286,7 @@ def finetuned_model(
     metrics = {
         "clients": found.clients[0],
         "clients_held_out": found.clients[1],
+        "labelled": digest_of_ids(_labelled_ids(sequences, samples, labelled)),
         "dimensions": found.encoder.output_size,
         "parameters": sum(
             p.numel() for p in (*found.encoder.parameters(), *found.heads.parameters())
@@ -312,6 +314,14 @@ def finetuned_model(
     )
 
 
+def _labelled_ids(
+    sequences: EncodedSequences, samples: Samples | None, labelled: Labelled
+) -> pd.Index[Any]:
+    """Return the client id of each labelled sample."""
+    clients = labelled.clients if samples is None else samples.clients[labelled.clients]
+    return pd.Index(sequences.client_ids.to_pandas())[clients.numpy()]
+
+
 def _with_facts(
     rows: pd.DataFrame,
     sequences: EncodedSequences,
@@ -329,8 +339,7 @@ def _with_facts(
 
     from seqmel.training.finetuning.labelled import hold_out
 
-    clients = labelled.clients if samples is None else samples.clients[labelled.clients]
-    ids = pd.Index(sequences.client_ids.to_pandas())[clients.numpy()]
+    ids = _labelled_ids(sequences, samples, labelled)
     place = id_positions(ids, rows.index)
     without = int((place < 0).sum())
     if without == len(ids):
