@@ -35,7 +35,8 @@ class CommandWithOldFlags(TyperCommand):
         """Parse the arguments after each old flag has been replaced by the new one.
 
         Raises:
-            ConfigError: a value does not fit its option.
+            ConfigError: a value does not fit its option, or a command that takes embeddings is
+                given a model and events.
         """
         words = _with_new_flags(args, RENAMED_FLAGS.get(self.name or "", {}))
         try:
@@ -43,6 +44,12 @@ class CommandWithOldFlags(TyperCommand):
         except Exception as error:
             if isinstance(error.__cause__, ValidationError):  # newer versions of typer
                 raise ConfigError(_refusal(error, error.__cause__)) from None
+            named = [p.name for p in self.params if p.param_type_name == "argument"]
+            if named == ["embeddings"] and "extra argument" in str(error):
+                raise ConfigError(
+                    f"seqmel {self.name} takes one file of embeddings, and more is given. Write it "
+                    "first: seqmel embed MODEL EVENTS -o embeddings.parquet"
+                ) from None
             raise
 
 

@@ -6,9 +6,11 @@ import re
 import sys
 
 import pytest
+from typer.testing import CliRunner
 
-from seqmel.cli.main import main
+from seqmel.cli.main import app, main
 from seqmel.cli.renamed_flags import RENAMED_FLAGS
+from seqmel.core.errors import ConfigError
 
 FLAGS = [
     (command, old, new) for command, flags in RENAMED_FLAGS.items() for old, new in flags.items()
@@ -80,6 +82,16 @@ def test_the_help_has_the_new_flag_only(
     shown = "\n".join(run(monkeypatch, capsys, command, "--help"))
     assert re.search(rf"{new}(?![\w-])", shown)
     assert not re.search(rf"{old}(?![\w-])", shown)
+
+
+@pytest.mark.parametrize("command", ["map", "similar", "index"])
+def test_a_model_and_events_where_embeddings_are_expected(command: str) -> None:
+    with pytest.raises(
+        ConfigError, match=f"seqmel {command} takes one file of embeddings, .* embed"
+    ):
+        CliRunner().invoke(
+            app, [command, "model", "events.parquet", "-o", "x"], catch_exceptions=False
+        )
 
 
 def test_an_old_flag_and_its_new_one_together_are_refused(
