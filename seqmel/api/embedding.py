@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime as dt
 import os
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ import pyarrow.parquet as pq
 
 from seqmel.core.distributed import is_launched
 from seqmel.core.errors import ConfigError, did_you_mean, shell_words
-from seqmel.core.progress import silent
+from seqmel.core.progress import warn
 from seqmel.data.sources.reading import Events
 from seqmel.data.tables.labels import Table
 from seqmel.data.tables.vector_files import vector_columns
@@ -34,7 +33,6 @@ from seqmel.inference.options import OF_VECTORS, EmbedOptions
 from seqmel.inference.per_event import embed_per_event, predict_per_event
 from seqmel.inference.predict import predict, predict_as_of, predict_to_parquet
 from seqmel.inference.spark.run import embed_spark_to_parquet
-from seqmel.inference.unseen import EventsWarning
 from seqmel.inference.update import update_embeddings
 from seqmel.model import TrainedModel
 
@@ -318,10 +316,7 @@ def _watched(
         folder = getattr(model, "folder", None) or "MODEL"
         path = events if isinstance(events, (str, os.PathLike)) else "EVENTS"
         line = f"{warning}. Look closer: seqmel drift {shell_words(folder, path)}"
-        if options.reporter is silent:
-            warnings.warn(line, EventsWarning, stacklevel=2)
-        else:
-            options.reporter.say(f"warning: {line}")
+        warn(options.reporter, line)
 
 
 def _no_overwrite(options: EmbedOptions) -> None:

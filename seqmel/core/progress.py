@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -15,6 +16,7 @@ from seqmel.core.errors import ConfigError
 from seqmel.core.units import rate_words, task_words
 
 __all__ = [
+    "EventsWarning",
     "Progress",
     "Recorder",
     "Reporting",
@@ -24,6 +26,7 @@ __all__ = [
     "in_notebook",
     "record",
     "silent",
+    "warn",
 ]
 
 _LINE_SECONDS = 15.0
@@ -85,6 +88,25 @@ class _Silent:
 
 silent: Progress = _Silent()
 """Reports nothing."""
+
+
+class EventsWarning(UserWarning):
+    """Something about the events or labels may not be as the user believes. Work continues."""
+
+
+def warn(progress: Progress, line: str, *, stacklevel: int = 2) -> None:
+    """Show a warning as a line, and as a Python warning where no lines are shown.
+
+    Args:
+        progress: Where to report it.
+        line: The warning.
+        stacklevel: As in `warnings.warn`, counted from the caller.
+    """
+    if progress is silent:
+        warnings.warn(line, EventsWarning, stacklevel=stacklevel + 1)
+    else:
+        progress.say(f"warning: {line}")
+
 
 Reporting: TypeAlias = Progress | bool | None
 """The type of `progress=`. None shows bars on a terminal and in a notebook, and nothing elsewhere.

@@ -25,6 +25,7 @@ from seqmel.core.errors import SchemaError, shown
 from seqmel.core.time_zones import checked_time_zone
 
 __all__ = [
+    "AN_ID",
     "AS_ASKED",
     "NOT_NAMED",
     "UNNAMED_INDEX",
@@ -45,6 +46,17 @@ __all__ = [
 AS_ASKED = "as asked"
 NOT_NAMED = "not among the columns named"
 """Reasons why a column is left out on the user's request."""
+
+AN_ID = "an id: nearly every value belongs to one client"
+_NOTHING_TO_LEARN = (
+    AN_ID,
+    "only nulls",
+    "constant",
+    "a second time column",
+    "an index that pandas wrote",
+    "partition key of the data set",
+    "one value per client, not per event",
+)
 
 UNNAMED_INDEX = re.compile(r"__index_level_\d+__")
 """The name under which pandas writes an index that has none."""
@@ -234,6 +246,14 @@ class EventSchema(BaseModel):
         )
         names = shown(unsaid)
         return f"left out: {names}" if names else ""
+
+    @property
+    def loses_columns(self) -> bool:
+        """Whether a column that may matter is left out because its values cannot be used."""
+        return any(
+            why not in (AS_ASKED, *_NOTHING_TO_LEARN) and not why.startswith("not among")
+            for why in self.left_out.values()
+        )
 
     def skips(self, column: str) -> bool:
         """Return whether the model ignores a column."""

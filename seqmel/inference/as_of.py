@@ -32,7 +32,7 @@ from seqmel.core.atomic_files import (
 )
 from seqmel.core.device import resolve_device, tune_malloc, with_own_defaults
 from seqmel.core.errors import InputError
-from seqmel.core.progress import Progress, silent
+from seqmel.core.progress import Progress, silent, warn
 from seqmel.core.units import DAY_US, count_words
 from seqmel.data.kinds.registry import kind_of
 from seqmel.data.schema import EventSchema
@@ -390,10 +390,11 @@ def embed_moments(
             f"{count_words(len(wanted), 'row')}"
         )
     if last_us is not None and (late := int((wanted.time_us > last_us + DAY_US).sum())):
-        progress.say(
-            f"warning: {late:,} of {count_words(len(wanted), 'moment')} are more than a day after "
+        warn(
+            progress,
+            f"{late:,} of {count_words(len(wanted), 'moment')} are more than a day after "
             f"the last event ({time_in_words(last_us)}), so that their histories may lack what "
-            "came between"
+            "came between",
         )
     if shard is None and not seen.any():
         examples = ", ".join(repr(i) for i in ids[:3].tolist())

@@ -17,7 +17,7 @@ from seqmel.config import Config
 from seqmel.core.atomic_files import atomic_write, check_output, map_vectors, scratch_folder
 from seqmel.core.device import disable_tf32, resolve_device, tune_malloc, with_own_defaults
 from seqmel.core.errors import ModelError, shown
-from seqmel.core.progress import Reporting, as_progress
+from seqmel.core.progress import EventsWarning, Reporting, as_progress
 from seqmel.core.units import count_words
 from seqmel.data.encoding.event_encoding import encode, sequence_schema
 from seqmel.data.fitting.timeline import open_for_schema
@@ -30,7 +30,7 @@ from seqmel.data.sources.source import EventSource
 from seqmel.data.tables import vector_files
 from seqmel.data.tables.vector_files import VectorLayout, write_vectors
 from seqmel.inference.options import EmbedOptions
-from seqmel.inference.unseen import EventsWarning, UnseenColumns
+from seqmel.inference.unseen import UnseenColumns
 from seqmel.model import AnyModel, TrainedModel, as_model
 from seqmel.nn.encoder import SequenceEncoder
 

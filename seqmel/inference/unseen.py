@@ -12,21 +12,18 @@ import numpy.typing as npt
 import torch
 
 from seqmel.core.errors import shown
+from seqmel.core.progress import EventsWarning
 from seqmel.data.kinds.registry import kind_of
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.model import TrainedModel
 
-__all__ = ["FEWEST_EVENTS", "EventsWarning", "UnseenColumns"]
+__all__ = ["FEWEST_EVENTS", "UnseenColumns"]
 
 _CHUNK_EVENTS = 10_000
 FEWEST_EVENTS = 20  # With fewer events, all may be unseen by chance.
 # Fraction of unseen events for a warning; fraction in training from which it is normal.
 _WHOLE = 0.9
 _USUAL = 0.5
-
-
-class EventsWarning(UserWarning):
-    """A column of the events differs in format from that of the training events."""
 
 
 class UnseenColumns:

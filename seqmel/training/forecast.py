@@ -30,7 +30,7 @@ from torch import Tensor
 from seqmel.core.device import resolve_device, with_own_defaults
 from seqmel.core.errors import ConfigError, InputError, did_you_mean, shown
 from seqmel.core.linear_models import softmax
-from seqmel.core.progress import Progress, Reporting, as_progress
+from seqmel.core.progress import Progress, Reporting, as_progress, warn
 from seqmel.core.units import DAY_US
 from seqmel.data.kinds.number import CLIP as NUMBER_CLIP
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
@@ -231,9 +231,10 @@ def _extent(model: TrainedModel, events: Events, as_of: Any, progress: Progress)
         return times.low_us, after
     moment = moment_us(model, as_of)
     if moment > after + DAY_US:
-        progress.say(
-            f"warning: {time_in_words(moment)} is more than a day after the last event; the "
-            f"forecast is of {time_in_words(after)}"
+        warn(
+            progress,
+            f"{time_in_words(moment)} is more than a day after the last event; the forecast is of "
+            f"{time_in_words(after)}",
         )
     return times.low_us, min(after, moment)
 

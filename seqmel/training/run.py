@@ -33,7 +33,7 @@ from seqmel.core.distributed import (
     rank_zero_first,
 )
 from seqmel.core.errors import ConfigError, OutputError, SchemaError, SeqmelError
-from seqmel.core.progress import Progress, Reporting, as_progress, record, silent
+from seqmel.core.progress import Progress, Reporting, as_progress, record, silent, warn
 from seqmel.core.units import count_words
 from seqmel.data.encoding.event_encoding import encode
 from seqmel.data.fitting.statistics import fit_statistics
@@ -145,7 +145,9 @@ def _prepare_into(
         f"{count_words(counts['clients'], 'client')} in {time.monotonic() - began:.1f} s "
         f"({', '.join(f'{c}: {w}' for c, w in vocabulary.describe().items())})"
     )
-    if model is None and schema.left_out_words:
+    if model is None and schema.loses_columns:
+        warn(progress, schema.left_out_words)
+    elif model is None and schema.left_out_words:
         progress.say(schema.left_out_words)
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from seqmel.core.errors import ConfigError, InputError, shown
+from seqmel.core.units import count_words
 from seqmel.data.cycles import cycles_of
 from seqmel.data.kinds.category import FIRST, NULL, UNSEEN, CategoryCodes
 from seqmel.data.kinds.number import NumericScales
@@ -105,7 +106,9 @@ def _rows(
         return none, ""
     if isinstance(fitted, (CategoryCodes, SetItems)):
         pairs = list(_codes(fitted.values, before.values))
-        return torch.tensor(pairs), f"{len(pairs) - FIRST} of {len(fitted.values):,} values"
+        return torch.tensor(
+            pairs
+        ), f"{len(pairs) - FIRST} of {count_words(len(fitted.values), 'value')}"
     if isinstance(fitted, NumericScales):
         return _curves(fitted, before, vocabulary, vocabulary_before)
     if fitted != before:

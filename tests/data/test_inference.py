@@ -140,6 +140,15 @@ def test_only_what_nobody_asked_to_leave_out_is_told_of() -> None:
     assert inferred(columns, categorical=("mcc",), numeric=()).left_out_words == ""
 
 
+def test_a_column_that_cannot_be_used_is_lost_and_one_without_content_is_not() -> None:
+    assert not inferred(
+        {"note": pa.nulls(ROWS), "one": np.ones(ROWS), "id": np.arange(ROWS)}
+    ).loses_columns
+    assert inferred({"blob": pa.array([b"x", b"y"] * (ROWS // 2))}).loses_columns
+    assert inferred({"price": [f"{x:.2f}" for x in BASE["amount"]]}).loses_columns
+    assert not inferred({"blob": pa.array([b"x"] * ROWS)}, ignore=("blob",)).loses_columns
+
+
 def test_free_text_that_nobody_writes_twice_is_text() -> None:
     assert role("note", [f"said {i} times" for i in range(ROWS)]) == "text"
 
@@ -211,6 +220,28 @@ def test_dates_written_as_numbers_are_no_seconds() -> None:
         inferred({"event_time": dates})
     assert inferred({"event_time": dates}, time_unit="second").time_unit == "second"
     assert inferred({"event_time": [*dates[1:], 20_239_999]}).time_unit == "second"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([2021, 2022, 2023], "years or months, such as 2021, .* Name a column of dates"),
+        ([202101, 202212, 202301], "years or months, such as 202101,"),
+        ([202101, 202252, 202353], "years or months, such as 202101,"),
+        (["20230131", "20230201"], "dates written as numbers, such as 20230131.* %Y%m%d "),
+        ([202301312359, 202302010000], "--time-format %Y%m%d%H%M "),
+        ([20230131235959, 20230201000000], "--time-format %Y%m%d%H%M%S "),
+    ],
+)
+def test_years_months_and_dates_in_digits_are_no_counts(values: list[Any], message: str) -> None:
+    times = [values[i % len(values)] for i in range(ROWS)]
+    with pytest.raises(SchemaError, match=message):
+        inferred({"event_time": times})
+
+
+def test_numbers_written_as_text_count_as_numbers_do() -> None:
+    texts = [str(1_700_000_000_000 + 1_000 * i) for i in range(ROWS)]
+    assert inferred({"event_time": texts}).time_unit == "millisecond"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from small import TINY, card_events
 
 import seqmel
 from seqmel.core.errors import ModelError, SchemaError
+from seqmel.core.progress import EventsWarning
 from seqmel.data.encoding.event_encoding import encode
 from seqmel.data.fitting.statistics import count_events
 from seqmel.data.kinds.hashed import HashedColumn, HashedKind
@@ -20,7 +21,6 @@ from seqmel.data.kinds.registry import KINDS
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sources.reading import open_events
 from seqmel.data.vocabulary import Vocabulary
-from seqmel.inference.unseen import EventsWarning
 from seqmel.report.events import describe
 
 

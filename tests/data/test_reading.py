@@ -94,6 +94,10 @@ SOURCES: dict[str, Callable[[Path], Any]] = {
     ),
     "polars LazyFrame": lambda _: pl.from_arrow(EVENTS).lazy(),  # type: ignore[union-attr]
     "polars": lambda _: pl.from_arrow(EVENTS),
+    "pandas with a sparse column": lambda _: EVENTS.to_pandas().assign(
+        amount=pd.arrays.SparseArray(EVENTS["amount"].to_numpy())
+    ),
+    "pandas with the index twice": lambda _: EVENTS.to_pandas().set_index("client_id", drop=False),
     "arrow": lambda _: EVENTS,
     "arrow stream": _reader,
     "record batch": lambda _: EVENTS.combine_chunks().to_batches()[0],
@@ -286,8 +290,16 @@ def test_json_lines_give_the_same_times_and_numbers(name: str, tmp_path: Path) -
     ]
 
 
-def test_an_index_named_like_a_column_is_refused() -> None:
-    frame = pd.DataFrame({"client": [1, 2]}, index=pd.Index([1, 2], name="client"))
+@pytest.mark.parametrize("kind", [pl.Categorical, pl.Enum(["Bodø", "Oslo", "Bergen"])])
+def test_categories_of_polars_are_read_as_text(kind: Any) -> None:
+    events = card_events(6)
+    frame = pl.from_arrow(events).with_columns(pl.col("city").cast(kind))  # type: ignore[union-attr]
+    rows = open_events(frame).rows("SELECT city::VARCHAR FROM events ORDER BY __row")
+    assert [city for (city,) in rows] == events["city"].to_pylist()
+
+
+def test_an_index_named_like_a_column_of_other_values_is_refused() -> None:
+    frame = pd.DataFrame({"client": [1, 2]}, index=pd.Index([2, 1], name="client"))
     with pytest.raises(InputError, match=r"two columns of one name: 'client'\. Rename one\."):
         open_events(frame)
 
@@ -296,6 +308,13 @@ def test_a_frame_with_two_columns_of_one_name_is_refused() -> None:
     frame = pd.concat([EVENTS.to_pandas(), EVENTS.to_pandas()[["amount"]]], axis=1)
     with pytest.raises(InputError, match=r"two columns of one name: 'amount'\. Rename one\."):
         open_events(frame)
+
+
+def test_a_model_in_place_of_a_table_is_recognised(tmp_path: Path) -> None:
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match=r"folder of a model.* first: seqmel embed .* EVENTS"):
+        open_events(tmp_path)
 
 
 def test_a_missing_file_has_its_nearest_neighbour_offered(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from small import TINY, card_events
 
 import seqmel
 from seqmel.core.errors import InputError, ModelError, SchemaError
+from seqmel.core.progress import EventsWarning
 from seqmel.data.encoding.event_encoding import encode
 from seqmel.data.fitting.statistics import ColumnBins, count_events
 from seqmel.data.kinds.category import shortened
@@ -20,7 +21,6 @@ from seqmel.data.kinds.text import TextColumn, TextKind, words_of
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sources.reading import open_events
 from seqmel.evaluation.drift import psi_of_counts
-from seqmel.inference.unseen import EventsWarning
 from seqmel.report.events import describe
 
 THINGS = ["RED LAMP", "white t-light holder", "Box of 12 candles", "café 4821", "?", None]

@@ -18,6 +18,7 @@ from small import batches, card_events, fitted, nested, tiny_config
 
 from seqmel import EventSequences, SequenceEmbedder
 from seqmel.core.errors import ConfigError, InputError, SchemaError
+from seqmel.core.progress import EventsWarning
 from seqmel.data.fitting.schema_inference import infer_schema
 from seqmel.data.schema import EventSchema, SchemaOptions
 from seqmel.data.sources.parts import PartReader, parts_of, shape_of
@@ -257,9 +258,9 @@ def test_a_model_of_timestamps_refuses_text_with_the_day_first(
 
 def test_moments_are_read_as_the_events_are(bank_model: Model, tmp_path: Path) -> None:
     moments = pa.table(
-        {"client_id": EVENTS["client_id"].slice(0, 2), "event_time": ["04.05.2023 00:00:00"] * 2}
+        {"client_id": EVENTS["client_id"].slice(0, 2), "event_time": ["04.05.1970 00:00:00"] * 2}
     )
-    iso = moments.set_column(1, "event_time", pa.array(["2023-05-04"] * 2))
+    iso = moments.set_column(1, "event_time", pa.array(["1970-05-04"] * 2))
     for name, table in (("as_written.parquet", moments), ("iso.parquet", iso)):
         embed_as_of(bank_model, EVENTS, csv(table, tmp_path), tmp_path / name, device="cpu")
     first, second = (
@@ -321,3 +322,39 @@ def test_a_format_and_a_unit_of_numbers_do_not_go_together() -> None:
 def test_a_schema_of_an_earlier_version_has_no_format() -> None:
     older = AS_IT_IS.model_dump(exclude={"time_format"})
     assert EventSchema.model_validate(older).time_format is None
+
+
+def placed(*times: str) -> pa.Table:
+    """The events, the first of which have these times."""
+    moments = EVENTS["event_time"].to_numpy().copy()
+    moments[: len(times)] = np.array(times, "datetime64[us]")
+    return EVENTS.set_column(1, "event_time", pa.array(moments))
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (
+            placed("9999-12-31", "9999-12-31"),
+            r"2 times in column 'event_time' of the given Table are far from the others: "
+            r"9999-12-31, while half of all are 1970-\d\d-\d\d to 1970-\d\d-\d\d\. .* leave these",
+        ),
+        (placed("1900-01-01"), "1 time in column .* is far from the others: 1900-01-01, while"),
+        (
+            placed(*["2190-01-01"] * len(EVENTS)),
+            rf"{len(EVENTS)} times in column .* lie in the future, up to 2190-01-01\. Check",
+        ),
+    ],
+    ids=["far ahead", "far back", "all ahead"],
+)
+def test_times_that_are_no_times_of_events_are_warned_about(table: pa.Table, message: str) -> None:
+    schema = infer_schema(open_events(table))
+    with pytest.warns(EventsWarning, match=message) as said:
+        times(table, schema)
+    assert len(said) == 1
+
+
+def test_a_long_history_is_not_warned_about() -> None:
+    decades = pd.date_range("1871-01-01", "2020-01-01", periods=len(EVENTS)).strftime("%Y-%m-%d")
+    table = placed(*decades)
+    assert times(table, infer_schema(open_events(table)))

@@ -20,10 +20,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import seqmel
 from seqmel import Scorer
 from seqmel.core.errors import InputError, ModelError, SchemaError
+from seqmel.core.progress import EventsWarning
 from seqmel.data.encoding.value_encoding import NotPlainError, ValueEncoding
 from seqmel.inference.embed import embed
 from seqmel.inference.online import ClientState
-from seqmel.inference.unseen import EventsWarning
 from seqmel.inference.update import update_embeddings
 from seqmel.model import Model
 

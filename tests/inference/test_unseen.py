@@ -12,9 +12,9 @@ import pytest
 import torch
 from small import SCHEMA, card_events, fitted, tiny_config
 
+from seqmel.core.progress import EventsWarning
 from seqmel.inference.as_of import embed_as_of
 from seqmel.inference.embed import embed, embed_to_parquet
-from seqmel.inference.unseen import EventsWarning
 from seqmel.inference.update import update_embeddings
 from seqmel.model import Model
 from seqmel.nn.encoder import SequenceEncoder
@@ -40,7 +40,7 @@ def test_a_column_whose_values_are_all_unseen_is_warned_of_whatever_way_it_is_em
         "embed": lambda events: list(embed(model, events)),
         "file": lambda events: embed_to_parquet(model, events, tmp_path / "v", overwrite=True),
         "as of": lambda events: embed_as_of(
-            model, events, "1971-01-01", tmp_path / "v", overwrite=True
+            model, events, "1970-10-24", tmp_path / "v", overwrite=True
         ),
         "update": lambda events: update_embeddings(
             model,

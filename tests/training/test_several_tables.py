@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 
 import seqmel
 from seqmel.cli.main import app, main
+from seqmel.core.progress import EventsWarning
 from seqmel.data.fitting.timeline import open_and_infer, open_for_schema
 from seqmel.data.schema import SchemaOptions
 from seqmel.evaluation.input_drift import input_drift
 from seqmel.inference.embed import sequence_chunks
-from seqmel.inference.unseen import EventsWarning
 from seqmel.training.finetuning.finetune import finetune
 
 HALF = pd.Timestamp("1970-06-01")

@@ -15,6 +15,7 @@ from seqmel.data.fitting.category_scaling import infer_within
 from seqmel.data.fitting.column_order import OrderEvidence, order_evidence, read_sample
 from seqmel.data.kinds.registry import KINDS
 from seqmel.data.schema import (
+    AN_ID,
     AS_ASKED,
     NOT_NAMED,
     UNNAMED_INDEX,
@@ -51,9 +52,14 @@ _WITHIN_CATEGORIES = 1_000
 _LOOKED_AT = 10_000
 _MOST_FILES = 64  # Maximum number of files opened to check that they are of one table.
 _FIRST_ROWS = 1_000
-# As seconds or days, these would all lie in 1970 or beyond the year 50,000.
-_FIRST_YMD = 19_000_101
-_LAST_YMD = 21_001_231
+# Whole numbers within these bounds may be dates. As counts of a unit they would lie in the 1970s.
+_DATES_AS_NUMBERS: tuple[tuple[int, int, str], ...] = (
+    (1_900, 2_100, "%Y"),
+    (190_001, 210_053, "%Y%m"),
+    (19_000_101, 21_001_231, "%Y%m%d"),
+    (190_001_010_000, 210_012_312_359, "%Y%m%d%H%M"),
+    (19_000_101_000_000, 21_001_231_235_959, "%Y%m%d%H%M%S"),
+)
 _UNITS: tuple[tuple[float, TimeUnit, float], ...] = (
     (1e5, "day", 1.0),
     (1e11, "second", 1 / 86_400),
@@ -64,7 +70,6 @@ _UNITS: tuple[tuple[float, TimeUnit, float], ...] = (
 """(bound, unit, days per unit): times below the bound in absolute value have this unit."""
 _LAST_DAY = 47_482  # 2100-01-01, in days since 1970
 _FREE_TEXT_VALUES = 200
-_AN_ID = "an id: nearly every value belongs to one client"
 _MISSING = -1  # A frequent mark of missing codes.
 _FEW = 9  # With so few distinct values, there are too few neighbours.
 _FEWEST = 5  # Fewer values are in order by chance too often.
@@ -112,7 +117,7 @@ class ColumnFacts:
     @property
     def text(self) -> bool:
         """Whether the values are text."""
-        return self.kind.startswith(("VARCHAR", "ENUM"))
+        return self.kind.startswith(("VARCHAR", "ENUM", "UUID"))
 
     @property
     def comparable(self) -> bool:
@@ -508,7 +513,7 @@ def _infer_role(
         return None, "constant"
     if facts.kind == "BOOLEAN":
         return "categorical", "true or false"
-    if facts.dates or facts.kind.startswith(("TIMESTAMP", "DATE", "TIME", "INTERVAL")):
+    if facts.dates or facts.kind.startswith(("TIMESTAMP", "DATE", "TIME")):
         return None, "a second time column"
     if facts.text and facts.decimals and (facts.comma or facts.distinct > _DECIMALS_AS_TEXT):
         example = facts.comma or facts.high
@@ -523,7 +528,7 @@ def _infer_role(
     if facts.text and facts.distinct > _FREE_TEXT_VALUES and facts.words >= 3:
         return "text", f"free text: {count_words(facts.words, 'word', spec='.0f')} per value"
     if facts.text:
-        return (None, _AN_ID) if _is_id(facts) else ("categorical", "text")
+        return (None, AN_ID) if _is_id(facts) else ("categorical", "text")
     if not (facts.integer or facts.real):
         return _no_use(facts.kind)
     if not facts.whole:
@@ -536,7 +541,7 @@ def _infer_role(
         and _is_called(column) != "number"
         and _is_id(facts)
     ):
-        return None, _AN_ID
+        return None, AN_ID
     return ("numeric" if number else "categorical"), why
 
 
@@ -640,24 +645,41 @@ def _infer_unit(source: EventSource, time: str) -> TimeUnit:
         SchemaError: there are no times, or none between 1970 and 2100 in the most likely unit.
     """
     kind = source.columns[time]
-    if kind.startswith(("TIMESTAMP", "DATE", "VARCHAR")):
+    if kind.startswith(("TIMESTAMP", "DATE")):
         return "timestamp"
-    if not (is_integer(kind) or is_real(kind)):
+    if kind == "VARCHAR":
+        if not _all_digits(source, time):
+            return "timestamp"
+    elif not (is_integer(kind) or is_real(kind)):
         raise SchemaError(
             f"The time column {time!r} of {source.label} holds {type_in_words(kind)}. Expected "
             "timestamps, dates, text or numbers."
         )
     # An infinite time says nothing about the unit; reading refuses it in a line.
     low, high = source.row(
-        f"SELECT min(x), max(x) FROM (SELECT {ident(time)}::DOUBLE AS x FROM events) WHERE "
-        "isfinite(x)"
+        f"SELECT min(x), max(x) FROM (SELECT TRY_CAST({ident(time)} AS DOUBLE) AS x FROM events) "
+        "WHERE isfinite(x)"
     )
     low = low or 0
     high = high or 0
-    if low >= _FIRST_YMD and high <= _LAST_YMD and _all_dates(source, time):
+    written = next(
+        (
+            written
+            for first, last, written in _DATES_AS_NUMBERS
+            if low >= first and high <= last and _all_dates(source, time, written)
+        ),
+        None,
+    )
+    if written in ("%Y", "%Y%m"):
+        raise SchemaError(
+            f"The time column {time!r} of {source.label} seems to hold years or months, such as "
+            f"{low:.0f}, which do not say when in them an event was. Name a column of dates with "
+            "--time (schema.time), or set schema.time_unit if the numbers count something."
+        )
+    if written is not None:
         raise SchemaError(
             f"The time column {time!r} of {source.label} seems to hold dates written as numbers, "
-            f"such as {low:.0f}. Say so with --time-format %Y%m%d (schema.time_format), or set "
+            f"such as {low:.0f}. Say so with --time-format {written} (schema.time_format), or set "
             "schema.time_unit if they do count something."
         )
     unit, days = next((unit, days) for limit, unit, days in _UNITS if max(-low, high) < limit)
@@ -671,10 +693,29 @@ def _infer_unit(source: EventSource, time: str) -> TimeUnit:
     return unit
 
 
-def _all_dates(source: EventSource, time: str) -> bool:
-    """Return whether all integers are calendar days such as 20240131."""
-    (strange,) = source.row(
-        f"SELECT count(*) FROM events WHERE try_strptime(({ident(time)}::BIGINT)::VARCHAR, "
-        "'%Y%m%d') IS NULL"
+def _all_digits(source: EventSource, time: str) -> bool:
+    """Return whether the first texts are all numbers without a sign."""
+    name = ident(time)
+    (digits,) = source.row(
+        f"SELECT bool_and(regexp_full_match({name}, '[0-9]+([.][0-9]+)?')) FROM (SELECT {name} "
+        f"FROM events WHERE {name} IS NOT NULL LIMIT {_LOOKED_AT})"
     )
-    return bool(strange == 0)
+    return bool(digits)
+
+
+def _all_dates(source: EventSource, time: str, written: str) -> bool:
+    """Return whether all numbers are whole and dates in this format, such as 20240131.
+
+    Years with the number of a week (202453) count as years with a month.
+    """
+    number = f"TRY_CAST({ident(time)} AS DOUBLE)"
+    date = (
+        f"{number} % 100 BETWEEN 1 AND 53"
+        if written == "%Y%m"
+        else f"try_strptime({number}::BIGINT::VARCHAR, {literal(written)}) IS NOT NULL"
+    )
+    (all_dates,) = source.row(
+        f"SELECT bool_and({number} = trunc({number}) AND {date}) FROM events WHERE "
+        f"isfinite({number})"
+    )
+    return bool(all_dates)

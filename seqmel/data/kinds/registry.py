@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import warnings
 from typing import Any
 
+from seqmel.core.progress import EventsWarning
 from seqmel.data.kinds import __path__ as folder
 from seqmel.data.kinds.base import ColumnKind
 from seqmel.data.schema import EventSchema
-from seqmel.data.sources.checking import times_of
+from seqmel.data.sources.checking import strange_times, times_key, times_of
 from seqmel.data.sources.source import EventSource
 
 __all__ = ["KINDS", "check_events", "kind_of"]
@@ -41,6 +43,15 @@ def kind_of(schema: EventSchema, column: str) -> ColumnKind[Any]:
     return KINDS[schema.role_of(column)]
 
 
+def _warn_of_times(source: EventSource, schema: EventSchema) -> None:
+    """Warn once per source. The tables of several are checked by themselves."""
+    key = ("strange times", *times_key(schema))
+    if schema.source is None and key not in source.checked:
+        words = source.checked[key] = strange_times(source, schema)
+        if words is not None:
+            warnings.warn(words, EventsWarning, stacklevel=2)
+
+
 def check_events(source: EventSource, schema: EventSchema) -> None:
     """Check that all columns exist, no client or time is null or invalid, and values suit a model.
 
@@ -49,5 +60,6 @@ def check_events(source: EventSource, schema: EventSchema) -> None:
         InputError: A client or time is null, or a value cannot be parsed.
     """
     times_of(source, schema)
+    _warn_of_times(source, schema)
     for column in schema.features:
         kind_of(schema, column).check_values(source, column)

@@ -70,11 +70,21 @@ def arrow_table(table: Any) -> tuple[pa.Table, dict[str, str]]:
 
 def _of_pandas(frame: pd.DataFrame) -> tuple[pa.Table, dict[str, str]]:
     """Convert a DataFrame. Levels of a named index become columns. Unsupported columns are null."""
+    again = [
+        place
+        for place, name in enumerate(frame.index.names)
+        if name in frame.columns and _is_column(frame.index.get_level_values(place), frame[name])
+    ]
+    if again:  # as set_index(name, drop=False) makes it
+        frame = frame.reset_index(level=again, drop=True)
     levels = [name for name in frame.index.names if name is not None]
     names = pd.Index([*levels, *frame.columns], dtype=object, tupleize_cols=False)
     if not names.is_unique:
         twice = shown(map(repr, names[names.duplicated()].unique()))
         raise InputError(f"The given DataFrame has two columns of one name: {twice}. Rename one.")
+    sparse = {n: kind for n, kind in frame.dtypes.items() if isinstance(kind, pd.SparseDtype)}
+    if sparse:
+        frame = frame.astype({name: kind.subtype for name, kind in sparse.items()})
     try:
         if levels:
             frame = frame.reset_index()
@@ -93,11 +103,18 @@ def _of_pandas(frame: pd.DataFrame) -> tuple[pa.Table, dict[str, str]]:
     return pa.table(columns), odd
 
 
+def _is_column(level: pd.Index[Any], column: pd.Series[Any] | pd.DataFrame) -> bool:
+    """Return whether a level of an index is a column of the same values; not one of several."""
+    return isinstance(column, pd.Series) and level.equals(pd.Index(column))
+
+
 def _readable(table: pa.Table) -> pa.Table:
     """Cast to types that DuckDB supports. pandas periods become the times at which they start."""
     for place, field in enumerate(table.schema):
         column = table.column(place)
-        if field.type == pa.float16():
+        if pa.types.is_dictionary(field.type) and pa.types.is_string_view(field.type.value_type):
+            table = table.set_column(place, field.name, _of_plain_strings(column))
+        elif field.type == pa.float16():
             table = table.set_column(place, field.name, column.cast(pa.float32()))
         elif pa.types.is_decimal256(field.type):
             table = table.set_column(place, field.name, column.cast(pa.float64()))
@@ -107,6 +124,17 @@ def _readable(table: pa.Table) -> pa.Table:
                 place, field.name, pa.chunked_array([pa.array(starts, pa.timestamp("us"))])
             )
     return table
+
+
+def _of_plain_strings(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return the categories of polars as text; DuckDB has no dictionaries of string views."""
+    text = [
+        pa.DictionaryArray.from_arrays(part.indices, part.dictionary.cast(pa.string())).cast(
+            pa.string()
+        )
+        for part in column.chunks
+    ]
+    return pa.chunked_array(text, pa.string())
 
 
 def engine_table(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+
+import numpy as np
 
 from seqmel.core.errors import InputError, SchemaError, shown
 from seqmel.core.units import DAY_US, count_words
@@ -28,12 +31,16 @@ __all__ = [
     "missing",
     "no_numbers",
     "present_sql",
+    "strange_times",
     "time_sql",
     "times_key",
     "times_of",
 ]
 
 FARTHEST_US = 2**62
+_YEAR_US = 365 * DAY_US
+# A time is far if it is this many years, and times the middle half of all, away from that half.
+_FAR = 10
 _COARSE = ("TIMESTAMP_S", "TIMESTAMP_MS")
 MICROS_PER_UNIT = {
     "day": DAY_US,
@@ -104,6 +111,55 @@ def times_of(source: EventSource, schema: EventSchema) -> EventTimes:
         source.checked[key] = EventTimes(rows, daily, low, high)
     found: EventTimes = source.checked[key]
     return found
+
+
+def strange_times(source: EventSource, schema: EventSchema) -> str | None:
+    """Describe times that are probably no times of events, such as 9999-12-31 for "unknown".
+
+    Args:
+        source: the events.
+        schema: of one table.
+
+    Returns:
+        A warning about times that are far from all others, or that lie more than a year ahead of
+        the clock of this machine; None if there are none.
+    """
+    times = times_of(source, schema)
+    if not times.events:
+        return None
+    ahead = time.time_ns() // 1_000 + _YEAR_US
+    if times.high_us - times.low_us <= 2 * _FAR * _YEAR_US and times.high_us <= ahead:
+        return None
+    moments = f"(SELECT {time_sql(source, schema)} AS t FROM events)"
+    low, high = source.row(
+        f"SELECT approx_quantile(t, 0.25), approx_quantile(t, 0.75) FROM {moments}"
+    )
+    around = _FAR * max(high - low, _YEAR_US)
+    column = f"in column {schema.time!r} of {source.label}"
+    far, first, last = source.row(
+        f"SELECT count(*), min(t), max(t) FROM {moments} WHERE t < {low - around} OR "
+        f"t > {high + around}"
+    )
+    if far:
+        return (
+            f"{count_words(far, f'time {column} is', f'times {column} are')} far from the others: "
+            f"{_days(first, last)}, while half of all are {_days(low, high)}. If such a date means "
+            "that the time is unknown, leave these events out: they change the gaps, recency and "
+            "calendar of their clients"
+        )
+    later, last = source.row(f"SELECT count(*), max(t) FROM {moments} WHERE t > {ahead}")
+    if later:
+        return (
+            f"{count_words(later, f'time {column} lies', f'times {column} lie')} in the future, up "
+            f"to {_days(last, last)}. Check the column, its unit (schema.time_unit), and the clock "
+            "of this machine"
+        )
+    return None
+
+
+def _days(first_us: int, last_us: int) -> str:
+    first, last = (str(np.datetime64(t, "us").astype("datetime64[D]")) for t in (first_us, last_us))
+    return first if first == last else f"{first} to {last}"
 
 
 def times_key(schema: EventSchema) -> tuple[str | None, ...]:

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from seqmel.core.errors import InputError, SchemaError, did_you_mean, shown
+from seqmel.core.errors import InputError, SchemaError, did_you_mean, shell_words, shown
 from seqmel.core.memory import memory_bytes
 from seqmel.core.threads import engine_threads
 from seqmel.core.units import count_words
@@ -487,6 +487,11 @@ def _files_of(path: str) -> list[str]:
         ]
         files = [f for f in found if f.lower().endswith((*_PARQUET, *CSV))]
         files = files or [f for f in found if f.lower().endswith((*_JSON_LINES, *_ARROW))]
+        if not files and {"config.json", "model.safetensors"} <= set(os.listdir(path)):
+            raise InputError(
+                f"{path} is the folder of a model, and a table is expected here. Write its vectors "
+                f"first: seqmel embed {shell_words(path)} EVENTS -o embeddings.parquet"
+            )
         if not files:
             raise InputError(
                 f"No Parquet or CSV file in the folder {path}. It has: "

@@ -46,8 +46,8 @@ def check_shard(shard: Shard) -> Shard:
     if not is_pair or not 1 <= shard[0] <= shard[1]:
         said = "/".join(map(str, shard)) if isinstance(shard, tuple) else repr(shard)
         raise ConfigError(
-            f"There is no shard {said}: shards count from 1, so the last of 8 is 8/8 "
-            f"(shard=(8, 8))."
+            f"There is no shard {said}. Shards count from 1: the first of eight is 1/8, the last "
+            "8/8 (shard=(8, 8))."
         )
     return shard
 

@@ -16,7 +16,7 @@ from seqmel.config import Config, as_config
 from seqmel.core.atomic_files import atomic_write, check_output
 from seqmel.core.device import resolve_device
 from seqmel.core.errors import ConfigError
-from seqmel.core.progress import Reporting, as_progress
+from seqmel.core.progress import Reporting, as_progress, warn
 from seqmel.core.units import count_words
 from seqmel.data.fitting.holidays import with_holidays
 from seqmel.data.fitting.schema_inference import infer_schema
@@ -117,7 +117,9 @@ def prepare_spark(
         f"{count_words(counts['clients'], 'client')} in {time.monotonic() - began:.1f} s "
         f"({', '.join(f'{c}: {w}' for c, w in vocabulary.describe().items())})"
     )
-    if model is None and schema.left_out_words:
+    if model is None and schema.loses_columns:
+        warn(progress, schema.left_out_words)
+    elif model is None and schema.left_out_words:
         progress.say(schema.left_out_words)
     return open_prepared(output)
 

@@ -17,7 +17,7 @@ from seqmel.config import Config
 from seqmel.config.options.training import FinetuningOptions
 from seqmel.core.device import limit_onednn_cache, resolve_device, tune_malloc, with_own_defaults
 from seqmel.core.linear_models import MAX_CLIENTS
-from seqmel.core.progress import Progress, silent
+from seqmel.core.progress import Progress, silent, warn
 from seqmel.core.random_streams import Stream, generator
 from seqmel.core.units import count_words
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
@@ -50,6 +50,7 @@ from seqmel.training.module import RunningMeans, one_cycle
 __all__ = ["Finetuned", "encoder_parts", "fit_labels", "resolve_finetuning_options"]
 
 _MONITOR = "validation_loss"
+_ENOUGH = 30  # On fewer clients held out, a figure below that of a constant may be chance.
 _CONSTANTS = {"r2": "mean", "d2": "quantile"}
 """Metrics of quantities that are negative where a constant predicts better, and that constant."""
 _STEPS = 600  # aimed at, within these numbers of epochs
@@ -210,10 +211,14 @@ def fit_labels(
     for name, value in found.items():
         target, _, measure = name.rpartition(" ")
         if measure in _CONSTANTS and value < 0:
-            progress.say(
-                f"warning: {target or targets[0].name} is predicted worse than by its "
+            line = (
+                f"{target or targets[0].name} is predicted worse than by its "
                 f"{_CONSTANTS[measure]} ({measure.upper()} {value:.2f} on the clients held out)"
             )
+            if validation.distinct_clients >= _ENOUGH:
+                warn(progress, line)
+            else:
+                progress.say(f"warning: {line}")
     return Finetuned(
         encoder,
         heads,

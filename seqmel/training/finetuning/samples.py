@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from seqmel.core.errors import InputError
-from seqmel.core.progress import Progress
+from seqmel.core.progress import Progress, warn
 from seqmel.core.units import DAY_US, count_words
 from seqmel.data.schema import EventSchema
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
@@ -96,10 +96,11 @@ class Samples:
         )
         late = int((self.moments > last + DAY_US).sum())
         if late:
-            progress.say(
-                f"warning: {late:,} of {count_words(len(self.moments), 'moment')} are more than a "
+            warn(
+                progress,
+                f"{late:,} of {count_words(len(self.moments), 'moment')} are more than a "
                 "day after the last event, so that their histories lack what came between "
-                f"({span}, the last moment is {ends[1]})"
+                f"({span}, the last moment is {ends[1]})",
             )
 
     def _report_events(self, sequences: EncodedSequences, progress: Progress) -> None:
