@@ -1,8 +1,9 @@
 """Tables of other shapes: embeddings by default beside aggregates with order.
 
-    pip install --no-deps recbole lifetimes
-    python benchmarks/more_tables.py DATA_FOLDER -o OUT_FOLDER [--tables ratings,hours,matches,shop]
-    [--trees 100] [--without missing_numbers,code_fractions,category_components]
+    pip install --no-deps recbole lifetimes retentioneering==3.3.0
+    python benchmarks/more_tables.py DATA_FOLDER -o OUT_FOLDER [--trees 100]
+    [--tables ratings,hours,matches,shop,clicks]
+    [--without missing_numbers,code_fractions,category_components]
 
 - ratings: MovieLens 100K (a sample file of `recbole`), 943 people who rated 1,682 films. Targets
   are gender, age, and whether they are students.
@@ -12,11 +13,14 @@
   match, and the winner and the server of the next point.
 - shop: CDNOW (a file of `lifetimes`), purchases of 6,000 new clients from January to September
   1997. Targets are the purchases of the nine months after.
+- clicks: events in a shop (a file of `retentioneering`) of 2,928 visitors, each history cut at a
+  random event. Targets are the next event, the time to it, and whether the visitor pays or returns
+  on another day.
 
 No default was chosen on them before the poolings `missing_numbers` (chosen on hours),
-`code_fractions` (matches) and `category_components` (ratings). --without trains a second model per
-table without these poolings. OUT_FOLDER/more_tables.json has the rows of the table: with --without,
-it can replace research/data/more_tables.json.
+`code_fractions` (matches) and `category_components` (ratings), and none on shop and clicks.
+--without trains a second model per table without these poolings. OUT_FOLDER/more_tables.json has
+the rows of the table: with --without, it can replace research/data/more_tables.json.
 """
 
 from __future__ import annotations
@@ -160,11 +164,41 @@ def shop(data: Path) -> Table:
     return events[early & events["client_id"].isin(clients)], labels
 
 
+def clicks(data: Path) -> Table:
+    """Return the clicks of visitors with three or more, up to a random one, and what follows."""
+    file = of_package("retentioneering", "datasets/data/simple-onlineshop.csv")
+    events = pd.read_csv(file, parse_dates=["timestamp"])
+    events = events.rename(columns={"user_id": "client_id", "timestamp": "event_time"})
+    events = events.sort_values(["client_id", "event_time"], kind="stable")
+    random = np.random.default_rng(0)
+    histories = []
+    labels = []
+    for client, visits in events.groupby("client_id", sort=True):
+        if len(visits) < 3:
+            continue
+        at = int(random.integers(2, len(visits)))
+        history, later = visits[:at], visits[at:]
+        seconds = (later["event_time"] - history["event_time"].iloc[-1]).dt.total_seconds()
+        histories.append(history)
+        labels.append({
+            "client_id": client,
+            "next_event": later["event"].iloc[0],
+            "log_seconds_to_next": np.log1p(seconds.iloc[0]),
+            "pays": int((later["event"] == "payment_done").any()),
+            "returns": int((seconds > 86_400).any()),
+        })  # fmt: skip
+    found = pd.DataFrame(labels)
+    frequent = found.groupby("next_event")["client_id"].transform("size") >= 40
+    found["next_event"] = found["next_event"].where(frequent, "other")
+    return pd.concat(histories, ignore_index=True), found
+
+
 TABLES: dict[str, Callable[[Path], Table]] = {
     "ratings": ratings,
     "hours": hours,
     "matches": matches,
     "shop": shop,
+    "clicks": clicks,
 }
 
 
