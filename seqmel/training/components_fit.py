@@ -6,6 +6,10 @@ component that describes clients is alike in both. Its split-half reliability is
 the two over clients (Spearman, "Correlation calculated from faulty data", 1910). With many events
 per client nearly all components are reliable. With two or three events per client, few are, and the
 others would only hide from LightGBM what stands beside them.
+
+Where events are parts of one whole, such as the points of a pen stroke, the two halves complete
+each other, and many components are opposite in them. Then the halves tell nothing, and all
+components are kept.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ __all__ = ["config_of_components", "fit_components", "most_components"]
 
 _RELIABLE = 0.2  # correlation between the halves of a client's events
 _LEAST_COMPONENTS = 8
+_MOST_OPPOSITE = 0.1  # fraction of components whose correlation is as large, but negative
 _LEAST_EVENTS = 4  # of a client, so that a half has two
 _LEAST_CLIENTS = 100  # with so many events; of fewer, a correlation says little
 
@@ -97,6 +102,8 @@ def _embed_halves(
 def _reliable(even: Tensor, odd: Tensor) -> Tensor:
     """Return the components that are alike in both halves, and at least the first few.
 
+    All are kept where there are few clients, and where many components are opposite in the halves.
+
     Args:
         even: (M, K), the components of one half of the events of each client.
         odd: (M, K), those of the other.
@@ -112,4 +119,6 @@ def _reliable(even: Tensor, odd: Tensor) -> Tensor:
         for half in (even, odd)
     )
     reliability = (a * b).sum(0)
+    if int((reliability <= -_RELIABLE).sum()) > _MOST_OPPOSITE * len(kept):
+        return kept
     return kept[(reliability >= _RELIABLE) | (kept < _LEAST_COMPONENTS)]

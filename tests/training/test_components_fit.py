@@ -68,6 +68,15 @@ def test_of_few_clients_all_are_kept() -> None:
     assert _reliable(even, odd).tolist() == list(range(20))
 
 
+def test_where_halves_complete_each_other_all_are_kept() -> None:
+    random = torch.Generator().manual_seed(0)
+    even, odd = torch.randn(2, 500, 20, generator=random)
+    odd[:, 17:] -= even[:, 17:]
+    assert _reliable(even, odd).tolist() == list(range(20))
+    odd[:, 17] = even[:, 17]  # two of twenty may be chance
+    assert _reliable(even, odd).tolist() == [*range(8), 17]
+
+
 def test_every_other_event_of_each_sequence_is_taken() -> None:
     batch = batch_of([3, 0, 8, 1])
     for first, lengths in ((0, [2, 0, 4, 1]), (1, [1, 0, 4, 0])):
