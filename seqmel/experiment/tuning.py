@@ -32,7 +32,14 @@ from seqmel.core.progress import Progress, Reporting, as_progress, silent
 from seqmel.core.units import count_words
 from seqmel.data.sequences.prepared import is_prepared, open_prepared
 from seqmel.data.sources.reading import Events
-from seqmel.data.tables.labels import Table, align, likely_client, read_labels, read_observed
+from seqmel.data.tables.labels import (
+    Table,
+    align,
+    likely_client,
+    read_labels,
+    read_observed,
+    say_undated,
+)
 from seqmel.data.tables.targets import TargetTask
 from seqmel.evaluation.downstream import LinearProbe
 from seqmel.evaluation.metrics import Floats
@@ -58,6 +65,7 @@ DEFAULT_SPACE: dict[str, Any] = {
 
 _FIXED = ("schema", "preparation", "seed", "device", "devices", "precision")
 _OF_RECALL = ("views", "training.validation_fraction", "training.min_events")
+_DATED = "Give labels of clients, or events before the moments: a search has no --time-column."
 _TEST_FRACTION = 0.25
 _FOLDS = 3
 _PRUNED_AFTER = 4  # finished trials that a running one is compared with
@@ -229,6 +237,9 @@ def tune(
             if not is_prepared(prepared):
                 shutil.rmtree(output / "prepared", ignore_errors=True)
                 prepare(events, output / "prepared", config=config_of({}), progress=reporter)
+            if labels is not None:
+                time_column = open_prepared(prepared).schema.time
+                say_undated(labels, time_column, reporter, hint=_DATED)
             scoring = None if y is None else _Scoring.of(y, prepared, metric, config_of({}), task)
             name = "recall_at_1" if scoring is None else scoring.metric
             search = _Search(optuna, output, space, config_of, prepared, scoring, name)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
@@ -38,6 +39,8 @@ def test_labels_are_the_same_from_files_and_tables(tmp_path: Path) -> None:
         str(tmp_path / "labels.csv"),
         frame,
         pl.from_pandas(frame),
+        pl.from_pandas(frame).lazy(),
+        ds.dataset(pa.Table.from_pandas(frame)),
     ]
     for labels in [*given, pa.Table.from_pandas(frame), frame.set_index("client_id")]:
         y = read_labels(labels, "gender")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 from small import two_tables
@@ -99,6 +100,15 @@ def test_absent_categories_have_the_code_of_null_and_a_rare_table_has_a_code() -
     clicks = [row for row in rows if row["source"] == vocabulary.source_code("clicks")]
     assert len(clicks) == 3
     assert {row["cards.mcc"] for row in clicks} == {NULL}
+
+
+def test_a_lazy_frame_may_be_one_of_several_tables() -> None:
+    tables = two_tables()
+    lazy = tables | {"cards": pl.from_pandas(tables["cards"]).lazy()}
+    found, wanted = (open_and_infer(events, options()) for events in (lazy, tables))
+    assert found[1] == wanted[1]
+    count = "SELECT count(*) FROM events"
+    assert found[0].row(count) == wanted[0].row(count)
 
 
 def test_ids_of_a_csv_file_are_text_where_others_are(tmp_path: Path) -> None:

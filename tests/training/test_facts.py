@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -127,6 +128,8 @@ def test_a_table_is_read_like_a_file_and_like_records(tmp_path: Path) -> None:
         )
     indexed = TABLE.set_index("client_id")
     np.testing.assert_array_equal(facts.encode(read_facts(indexed, known=facts)), expected)
+    lazy = pl.from_pandas(TABLE).lazy()
+    np.testing.assert_array_equal(facts.encode(read_facts(lazy, known=facts)), expected)
     records = facts.of_records(indexed.to_dict("records"))
     np.testing.assert_array_equal(facts.encode(records), expected)
 

@@ -157,6 +157,17 @@ def test_labels_that_are_of_no_event_are_refused(
         pretrained.finetune(EVENTS, labels, target="next", per="event", **options)
 
 
+def test_labels_with_a_moment_that_is_not_used_are_warned_of(pretrained: seqmel.Model) -> None:
+    progress = Recorded()
+    dated = ONE_EACH.rename(columns={"when": "event_time"})
+    pretrained.finetune(EVENTS, dated, target="next", **(QUICK | {"progress": progress}))
+    words = "warning: the labels have a column 'event_time', as the events have, and each is taken"
+    assert words in "".join(progress.lines)
+    quiet = Recorded()
+    pretrained.finetune(EVENTS, ONE_EACH, target="next", **(QUICK | {"progress": quiet}))
+    assert "warning" not in "".join(quiet.lines)
+
+
 def test_a_training_batch_holds_the_histories_before_the_moments(
     pretrained: seqmel.Model, prepared: PreparedSequences, labels: pd.Series, samples: Samples
 ) -> None:

@@ -260,6 +260,7 @@ def feature_sets(
     config: Config,
     progress: Progress,
     *,
+    labels: str | None = None,
     time_column: str | None = None,
     likely: str | None = None,
     rows: pd.Index[Any] | None = None,
@@ -272,12 +273,13 @@ def feature_sets(
             out.
         config: columns of the events, memory limit and threads.
         progress: where to report to.
+        labels: the labels, to warn if they have moments that are not used.
         time_column: the time column of embeddings with one row per client and time.
         likely: the client column of the labels; used for the embeddings if they have it.
         rows: the clients and times to aggregate for; None for all clients.
     """
     from seqmel.data.fitting.timeline import open_and_infer
-    from seqmel.data.tables.labels import read_embeddings
+    from seqmel.data.tables.labels import read_embeddings, say_undated
     from seqmel.evaluation.feature_sets import AGGREGATES, WITH_ORDER, aggregate_sets, with_both
 
     found: dict[str, pd.DataFrame] = {}
@@ -287,6 +289,8 @@ def feature_sets(
             named = _client_of(embeddings, events)
         columns = config.schema.model_copy(update={"client": named})
         source, schema = open_and_infer(events, columns, **config.resources)
+        if labels is not None and time_column is None:
+            say_undated(labels, schema.time, progress)
         found = aggregate_sets(source, schema, None if rows is None else _moments(rows, schema))
         left_out = f"; {schema.left_out_words}" if schema.left_out_words else ""
         progress.say(
@@ -376,7 +380,14 @@ def _evaluate_files(
         None if time_column is None else functools.reduce(pd.Index.union, [y.index for y in series])
     )
     sets = feature_sets(
-        embeddings, events, config, progress, time_column=time_column, likely=likely, rows=rows
+        embeddings,
+        events,
+        config,
+        progress,
+        labels=labels,
+        time_column=time_column,
+        likely=likely,
+        rows=rows,
     )
     if options.facts is not None:
         others = [str(column.name) for column in happened if column is not None]

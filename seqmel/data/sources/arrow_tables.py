@@ -16,7 +16,7 @@ from seqmel.data.sources.records import is_records, records_table
 from seqmel.data.sources.several import event_tables
 from seqmel.data.sources.source import first_line
 
-__all__ = ["PERIOD", "arrow_table", "engine_table", "is_moment"]
+__all__ = ["PERIOD", "arrow_table", "collected", "engine_table", "is_moment"]
 
 PERIOD = "pandas.period"
 """Arrow's name for the type of pandas periods."""
@@ -27,6 +27,12 @@ _WANTED = "Expected a path, or a pandas, polars or Arrow table."
 def is_moment(value: Any) -> bool:
     """Return whether a value is a date or timestamp of Python, numpy or pandas."""
     return isinstance(value, (dt.date, np.datetime64))
+
+
+def collected(table: Any) -> Any:
+    """Return a polars LazyFrame as the DataFrame that it stands for, and all else unchanged."""
+    lazy = type(table).__name__ == "LazyFrame" and hasattr(table, "collect")
+    return table.collect() if lazy else table
 
 
 def arrow_table(table: Any) -> tuple[pa.Table, dict[str, str]]:
@@ -45,8 +51,7 @@ def arrow_table(table: Any) -> tuple[pa.Table, dict[str, str]]:
     kind = type(table).__name__
     if is_records(table):
         return records_table(table), {}
-    if kind == "LazyFrame" and hasattr(table, "collect"):
-        table = table.collect()
+    table = collected(table)
     if event_tables(table) is not None:
         raise InputError(
             f"{', '.join(map(repr, table))} are several event tables, and one is read here. Give"

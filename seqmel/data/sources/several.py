@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from inspect import getattr_static
 from typing import Any
 
 from seqmel.core.errors import InputError
@@ -50,7 +51,8 @@ def _is_table(value: Any) -> bool:
         return True
     if isinstance(value, (list, tuple)):
         return bool(value) and all(isinstance(one, (str, os.PathLike)) for one in value)
-    return hasattr(value, "columns") or hasattr(value, "schema")
+    # Looked up without calling: the columns of a LazyFrame are a costly property.
+    return any(getattr_static(value, name, None) is not None for name in ("columns", "schema"))
 
 
 def named_events(given: Sequence[str]) -> Any:

@@ -23,6 +23,7 @@ from seqmel.core.errors import ConfigError, InputError, SchemaError, did_you_mea
 from seqmel.core.progress import Progress
 from seqmel.core.units import DAY_US, count_words
 from seqmel.data.schema import UNNAMED_INDEX
+from seqmel.data.sources.arrow_tables import collected
 from seqmel.data.sources.source import ident, type_in_words
 from seqmel.data.tables.labels import Table, id_positions, open_features, plain_id, read_by_client
 from seqmel.data.tables.meds import static_facts
@@ -255,6 +256,7 @@ def read_facts(
             but for its case.
         InputError: the table cannot be read or has no rows, or a client has no id or two rows.
     """
+    table = collected(table)
     _check_spelling(table)
     static = static_facts(table)
     source, client = open_features(table if static is None else static, client, likely)

@@ -13,15 +13,17 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from seqmel.core.errors import ConfigError, InputError, SchemaError, shown
+from seqmel.core.progress import Progress
 from seqmel.core.renames import renamed_keywords
 from seqmel.core.units import count_words
 from seqmel.data.schema import UNNAMED_INDEX, recognise_client
 from seqmel.data.sources.addresses import is_address
-from seqmel.data.sources.arrow_tables import arrow_table, engine_table
-from seqmel.data.sources.reading import _register, event_files, is_paths
+from seqmel.data.sources.arrow_tables import arrow_table, collected, engine_table
+from seqmel.data.sources.reading import _register, event_files, is_paths, paths_label
 from seqmel.data.sources.source import EventSource, connect, ident, reading, type_in_words
 from seqmel.data.tables.number_types import Scales
 from seqmel.data.tables.vector_files import scales_of
@@ -47,6 +49,7 @@ __all__ = [
     "read_labels",
     "read_observed",
     "recognise_task",
+    "say_undated",
     "to_quantities",
 ]
 
@@ -213,6 +216,25 @@ def has_column(table: Table, name: str) -> bool:
     return name in column_names(table)
 
 
+def say_undated(labels: Table, time: str, progress: Progress, *, hint: str = "") -> None:
+    """Warn of labels that have the time column of the events, and are taken without it.
+
+    Args:
+        labels: a table of labels, of which only the clients are used.
+        time: the time column of the events.
+        progress: where to say it.
+        hint: what to do. The default names --time-column.
+    """
+    kind = _open(labels, read=False).columns.get(time)
+    if kind is not None and not kind.endswith("]"):  # a list is of the events, one row per client
+        label = f"the labels ({paths_label(labels)})" if is_paths(labels) else "the labels"
+        hint = hint or f"To cut each history before its moment: --time-column {time}."
+        progress.say(
+            f"warning: {label} have a column {time!r}, as the events have, and each is taken with "
+            f"all events of its client, also those after it. {hint}"
+        )
+
+
 def named_client(labels: Table) -> str | None:
     """Return the only column with a name of a client id; None if there are none or several."""
     try:
@@ -349,6 +371,7 @@ def read_embeddings(
         >>> seqmel.read_embeddings(written).shape == (20, written.dimensions)
         True
     """
+    embeddings = collected(embeddings)
     source, client = open_features(embeddings, client, likely)
     keys = _keys(source, client, time_column)
     scales = _scales(embeddings, source.label)
@@ -567,7 +590,7 @@ def _open(table: Table, client: str | None = None, *, read: bool = True) -> Even
     unparsed.
     """
     connection = connect()
-    if is_paths(table) or is_address(table):
+    if is_paths(table) or is_address(table) or isinstance(table, ds.Dataset):
         label, *_ = _register(connection, table, client, read=read)
     else:
         label = f"the given {type(table).__name__}"

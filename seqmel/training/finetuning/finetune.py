@@ -31,6 +31,7 @@ from seqmel.data.tables.labels import (
     likely_client,
     read_labels,
     read_observed,
+    say_undated,
 )
 from seqmel.data.tables.survival import observed_times, signed_times
 from seqmel.data.tables.targets import Target, TargetTask, check_names
@@ -158,7 +159,9 @@ def finetune(
     with unfinished_run(output, wanted, events, resume=resume, overwrite=overwrite) as work:
         prepared = prepared_in(work, events, config, model, progress)
         samples = None
-        if time_column is not None:
+        if time_column is None:
+            say_undated(labels, prepared.schema.time, progress)
+        else:
             rows = functools.reduce(pd.Index.union, [y.index for y in series.values()])
             label = paths_label(labels) if is_paths(labels) else "the labels"
             samples = samples_at(
