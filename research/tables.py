@@ -351,6 +351,55 @@ def kills() -> Rows:
     return rows
 
 
+def hyperbolic() -> Rows:
+    """Return a row per target: a linear model on the vectors of each kind of space."""
+    table = results("hyperbolic")
+    kinds = [name for name in table["features"].unique() if "curvature" in name]
+    base = "head, unit vectors: linear"
+    plain = "no head, unit vectors: linear"
+    heads = [name.removesuffix(": linear") for name in (plain, *kinds)]
+    rows: Rows = [["set", "target, metric", base.removesuffix(": linear"), *heads]]
+    for (data, target), of_target in table.groupby(["data", "target"], sort=False):
+        values = {
+            name: rows_of.set_index(["seed", "fold"])["value"]
+            for name, rows_of in of_target.groupby("features")
+        }
+        cells = [number(values[base].mean())]
+        for name in (plain, *kinds):
+            apart = values[name] - values[base]
+            half = stats.t.ppf(0.975, len(apart) - 1) * apart.std(ddof=1) / np.sqrt(len(apart))
+            cells.append(interval([float(apart.mean()), float(half)], signed=True))
+        rows.append([data, f"{target}, {METRICS[of_target['metric'].iloc[0]]}", *cells])
+    return _once(rows)
+
+
+def safe_negatives() -> Rows:
+    """Return a row per set and option: a linear model, what was left out, and copies found."""
+    rows: Rows = [["set", "negatives", "AUROC", "difference", "left out", "copy is nearest"]]
+    for data, of_set in measured("safe_negatives").items():
+        for name, row in of_set.items():
+            alone = name == "all negatives"
+            rows.append(
+                [
+                    data,
+                    name,
+                    interval(row["auroc"]) if alone else number(row["auroc"][0]),
+                    "" if alone else interval(row["difference"], signed=True),
+                    f"{row['left_out']:.2%}",
+                    "" if row["copy"] is None else number(row["copy"]),
+                ]
+            )
+    return _once(rows)
+
+
+def ebes() -> Rows:
+    """Return a row per model: AUROC of the test."""
+    found = measured("ebes")["rows"]
+    return [["seqmel, pre-trained without labels", "AUROC"]] + [
+        [name, interval(values)] for name, values in found.items()
+    ]
+
+
 TABLES: dict[str, Callable[[], Rows]] = {
     "quality": quality,
     "all clients": all_clients,
@@ -369,6 +418,9 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "parts": parts,
     "battery of sets to choose by": lambda: battery("choose"),
     "battery of sets to confirm": lambda: battery("confirm"),
+    "hyperbolic": hyperbolic,
+    "safe negatives": safe_negatives,
+    "ebes": ebes,
     "speed": speed,
     "speed in short": speed_in_short,
     "scaling": scaling,
