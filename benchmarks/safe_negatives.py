@@ -73,6 +73,7 @@ def data(name: str, folder: Path, clients: int) -> tuple[pd.DataFrame, pd.Series
     kept = labels.sample(min(clients, len(labels)), random_state=0)
     y = kept.set_index("client_id")[TARGETS[name]]
     events = events[events["client_id"].isin(y.index)]
+    y = y[y.index.isin(events["client_id"])]  # some patients have no events
     return (with_copies(events, "client_id") if "near" in name else events), y
 
 
