@@ -123,15 +123,17 @@ def audit(
         )
     work = _Work.begin(as_model(model), events, given, seed, device, as_progress(progress))
     how = {"folds": folds, "trees": trees, "seed": seed, "progress": work.progress}
-    found = list(work.reidentified(_lengths(work, known), clients))
+    lengths = _lengths(work, known)
+    both = None if members is None else work.kinds(members, clients)
+    found = list(work.reidentified(lengths, clients))
     for y in sensitive:
         found += _inferred("attribute", str(y.name), y, work.vectors, **how)
-    if members is not None:
-        found += work.members_found(members, clients, how)
+    if both is not None:
+        found += work.members_found(both, how)
     else:
         work.remarks.append(
             "Membership inference was left out: a model folder does not hold who was in training. "
-            "Give the training events (trained_on) or the ids of the clients (members)."
+            "Give the training events (--trained-on) or the ids of the clients (--members)."
         )
     if not found:
         raise InputError("Nothing could be audited. " + " ".join(work.remarks))
@@ -249,20 +251,28 @@ class _Work:
                 task.advance(1)
         parts.source.connection.close()
 
-    def members_found(
-        self, given: Members, most: int, how: dict[str, Any]
-    ) -> Iterator[AuditFigure]:
-        """Tell members of the training from other clients."""
+    def kinds(self, given: Members, most: int) -> list[pd.Series[int]]:
+        """Draw members and other clients, with their numbers of events.
+
+        Raises:
+            InputError: there are too few of a kind.
+        """
         member = _among(self.counts.index, given.members)
         able = (self.counts.to_numpy() >= 2) & ~_among(self.counts.index, given.neither)
         both = [self.drawn(self.counts[who & able], most) for who in (member, ~member)]
-        for counts, what in zip(both, ("were in training", "were not"), strict=True):
+        for counts, what in zip(both, ("were in", "were not in"), strict=True):
             if len(counts) < _FEWEST:
                 raise InputError(
                     f"{len(counts):,} of {count_words(len(self.counts), 'client')} of the events "
-                    f"{what}. Membership inference needs {_FEWEST} of each kind with two events or "
-                    "more. Give events of both, or the ids of the members."
+                    f"{what} training. Membership inference needs {_FEWEST} of each kind with two "
+                    "events or more. Give events of both, or the ids of the members (--members)."
                 )
+        return both
+
+    def members_found(
+        self, both: Sequence[pd.Series[int]], how: dict[str, Any]
+    ) -> Iterator[AuditFigure]:
+        """Tell members of the training from other clients."""
         counts = pd.concat(both)
         members = np.repeat([True, False], [len(one) for one in both])
         parts = self.parts_of(counts)

@@ -178,7 +178,7 @@ def test_what_cannot_be_audited_is_one_line(
 def test_all_clients_as_members_and_too_few_clients_are_refused(
     trained: Model, clients: pd.DataFrame
 ) -> None:
-    with pytest.raises(InputError, match="0 of 80 clients of the events were not"):
+    with pytest.raises(InputError, match="0 of 80 clients of the events were not in training"):
         trained.audit(EVENTS, members=clients["client_id"].tolist(), **FAST)
     one = EVENTS.filter(pc.equal(EVENTS["client_id"], 100))
     with pytest.raises(InputError, match=r"An audit needs 20 clients, .* Found: 1\."):
