@@ -400,6 +400,15 @@ def ebes() -> Rows:
     ]
 
 
+def maps() -> Rows:
+    """Return a row per set and layout with its scores."""
+    rows: Rows = [["set", "layout", "global score", "neighbours kept"]]
+    for data, layouts in measured("maps").items():
+        for name, scores in layouts.items():
+            rows.append([data, name, *map(interval, scores)])
+    return _once(rows)
+
+
 TABLES: dict[str, Callable[[], Rows]] = {
     "quality": quality,
     "all clients": all_clients,
@@ -421,6 +430,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "hyperbolic": hyperbolic,
     "safe negatives": safe_negatives,
     "ebes": ebes,
+    "maps": maps,
     "speed": speed,
     "speed in short": speed_in_short,
     "scaling": scaling,
