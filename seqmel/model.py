@@ -31,6 +31,7 @@ from pydantic import ValidationError
 
 from seqmel.config import Config
 from seqmel.config.registry import options_of
+from seqmel.core.atomic_files import MODEL_FILES
 from seqmel.core.checksums import digest, digest_of_json, parse_json, read_files
 from seqmel.core.device import with_own_defaults
 from seqmel.core.errors import ConfigError, ModelError, shell_words, shown
@@ -68,7 +69,7 @@ _OF_HEADS = ("targets.json", "heads.safetensors")
 _STATISTICS = "statistics.json"
 _FACTS = "facts.json"
 _CONFIG = "config.json"
-FILES = (_CONFIG, *_FILES, *_OF_HEADS, _STATISTICS, _FACTS, "curves.png")
+FILES = MODEL_FILES
 """Names of all files that a model folder may have."""
 
 

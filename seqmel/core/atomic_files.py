@@ -20,6 +20,7 @@ if sys.platform != "win32":
     import fcntl
 
 __all__ = [
+    "MODEL_FILES",
     "allocate",
     "atomic_write",
     "check_output",
@@ -41,6 +42,11 @@ _OTHER_FORMATS = (
 )  # fmt: skip
 _OWN = tuple(f"{folder}vocabulary.json" for folder in ("", "model/", "data/model/"))
 """Every folder of seqmel has one of these files."""
+MODEL_FILES = (
+    "config.json", "schema.json", "vocabulary.json", "model.safetensors", "metrics.json",
+    "README.md", "targets.json", "heads.safetensors", "statistics.json", "facts.json", "curves.png",
+)  # fmt: skip
+"""Names of all files that a model folder may have."""
 
 
 def partial_path(path: Path) -> Path:
@@ -90,6 +96,9 @@ def check_output(
         raise OutputError(f"{path} is {there}, and the output is {made}. Name another output.")
     _check_not_input(path, *reads)
     around = path.parent
+    of_model = path.name in MODEL_FILES and (around / "model.safetensors").exists()
+    if of_model and path.exists():
+        raise OutputError(f"{path} is a file of the model in {around}. Name another output.")
     while not around.exists():
         around = around.parent
     if not around.is_dir() or not os.access(around, os.W_OK):

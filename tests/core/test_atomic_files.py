@@ -196,6 +196,20 @@ def test_what_is_read_is_not_replaced_nor_a_folder_around_it(
             check_result(path, data)
 
 
+def test_no_result_replaces_a_file_of_a_model(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    for name in ("config.json", "model.safetensors", "README.md", "report.html"):
+        (model / name).touch()
+    for name in ("config.json", "model.safetensors", "README.md"):
+        with pytest.raises(OutputError, match="is a file of the model in"):
+            check_result(model / name)
+    check_result(model / "report.html")
+    check_result(model / "scores.json")
+    (tmp_path / "README.md").touch()
+    check_result(tmp_path / "README.md")
+
+
 def test_a_file_never_replaces_a_folder(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "vocabulary.json").touch()
