@@ -87,8 +87,8 @@ class InputDrift:
         found = "; ".join(f"{name}: {self._reasons(name)}" for name in self.moved[:5])
         more = f"; and {len(self.moved) - 5} more" if len(self.moved) > 5 else ""
         return (
-            f"Drift: {len(self.moved):,} of {count_words(len(self.columns), 'column')} have moved "
-            f"({found}{more})."
+            f"Drift: {len(self.moved):,} of {count_words(len(self.columns), 'column')} "
+            f"{'has' if len(self.moved) == 1 else 'have'} moved ({found}{more})."
         )
 
     def table(self) -> Table:

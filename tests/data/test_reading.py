@@ -310,6 +310,12 @@ def test_a_frame_with_two_columns_of_one_name_is_refused() -> None:
         open_events(frame)
 
 
+def test_several_frames_are_to_be_joined_first() -> None:
+    frame = EVENTS.to_pandas()
+    with pytest.raises(InputError, match=r"from a list\. .* Join several tables of one kind first"):
+        open_events([frame, frame])
+
+
 def test_a_model_in_place_of_a_table_is_recognised(tmp_path: Path) -> None:
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).touch()

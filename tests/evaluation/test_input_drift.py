@@ -88,7 +88,7 @@ def test_a_number_that_grew_is_named() -> None:
     later = card_events(300, seed=5)
     found = compared(put(later, "amount", pc.multiply(later["amount"], 5.0)))
     assert found.moved == ("amount",)
-    assert found.verdict.startswith("Drift: 1 of 4 columns have moved (amount: PSI ")
+    assert found.verdict.startswith("Drift: 1 of 4 columns has moved (amount: PSI ")
 
 
 def test_values_that_the_model_does_not_know_are_named() -> None:

@@ -66,7 +66,7 @@ def test_values_that_training_did_not_see_are_named_with_their_share() -> None:
     city = pc.if_else(np.arange(len(LATER)) % 10 < 7, pa.scalar("Tromsø"), LATER.column("city"))
     found = warned(put("city", city))
     assert found is not None
-    assert "1 of 4 columns have moved (city: " in found
+    assert "1 of 4 columns has moved (city: " in found
     assert "unseen values 7" in found
 
 

@@ -64,7 +64,8 @@ def arrow_table(table: Any) -> tuple[pa.Table, dict[str, str]]:
     if isinstance(table, pd.DataFrame):
         return _of_pandas(table)
     if not (hasattr(table, "__arrow_c_stream__") or isinstance(table, pa.RecordBatch)):
-        raise InputError(f"Cannot read events from a {kind}. {_WANTED}")
+        joined = " Join several tables of one kind first." if isinstance(table, list) else ""
+        raise InputError(f"Cannot read events from a {kind}. {_WANTED}{joined}")
     try:
         return _readable(pa.table(table)), {}
     except (pa.ArrowException, ValueError, TypeError) as error:
