@@ -59,7 +59,7 @@ def test_the_wheel_brings_the_command_and_a_description_that_renders(
 ) -> None:
     about = f"seqmel-{TAG}.dist-info/"
     entry = wheel.read(f"{about}entry_points.txt").decode()
-    assert "seqmel = seqmel.cli.main:main" in entry
+    assert "seqmel = seqmel.__main__:main" in entry
     metadata = email.parser.Parser().parsestr(wheel.read(f"{about}METADATA").decode("utf-8"))
     assert metadata["Name"] == "seqmel"
     assert metadata["Version"] == TAG

@@ -5,7 +5,6 @@ Exit codes: 0 when done; 2, with one line on standard error, for anything a user
 
 from __future__ import annotations
 
-import errno
 import itertools
 import sys
 import warnings
@@ -19,6 +18,7 @@ from seqmel.cli.arguments import with_threads
 from seqmel.cli.console import say, silence, tolerate_any_console
 from seqmel.cli.launching import first_process
 from seqmel.cli.renamed_flags import CommandWithOldFlags
+from seqmel.core.atomic_files import NO_SPACE
 from seqmel.core.errors import SeqmelError, one_line
 from seqmel.core.own_files import import_file
 from seqmel.core.renames import RenamedWarning
@@ -158,6 +158,9 @@ def _show_renames() -> None:
     warnings.filterwarnings("always", category=RenamedWarning)
 
 
+STOPPED = "seqmel: stopped; no unfinished result was put in place"
+
+
 def main() -> None:
     """Run the command; turn errors that a user can cause into one line and exit code 2."""
     tolerate_any_console()
@@ -175,13 +178,14 @@ def main() -> None:
         silence(sys.stdout)
         sys.exit(1)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        full = NO_SPACE.get(error.errno or 0)
+        if full is None:
             if error.filename is None or error.strerror is None:
                 raise
             say(f"seqmel: {error.filename} cannot be read or written: {error.strerror}.")
             sys.exit(2)
         silence(sys.stdout)
-        say(f"seqmel: The disk is full ({error.filename or error}). Free space and run it again.")
+        say(f"seqmel: {full} ({error.filename or error}). Free space and run it again.")
         sys.exit(2)
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
@@ -190,8 +194,14 @@ def main() -> None:
         advice = _MEMORY_ADVICE.get(sys.argv[1] if len(sys.argv) > 1 else "", _READ_LESS)
         say(f"seqmel: Not enough memory ({reason}). {advice}")
         sys.exit(2)
+    except SystemExit as ended:
+        # Typer makes Ctrl-C an exit without a word. Commands that say more themselves clear the
+        # cause.
+        if isinstance(getattr(ended.__context__, "__cause__", None), KeyboardInterrupt):
+            say(STOPPED)
+        raise
     except KeyboardInterrupt:
-        say("seqmel: stopped; no unfinished result was put in place")
+        say(STOPPED)
         sys.exit(130)
 
 

@@ -21,6 +21,7 @@ if sys.platform != "win32":
 
 __all__ = [
     "MODEL_FILES",
+    "NO_SPACE",
     "allocate",
     "atomic_write",
     "check_output",
@@ -47,6 +48,14 @@ MODEL_FILES = (
     "README.md", "targets.json", "heads.safetensors", "statistics.json", "facts.json", "curves.png",
 )  # fmt: skip
 """Names of all files that a model folder may have."""
+
+
+NO_SPACE = {
+    errno.ENOSPC: "The disk is full",
+    errno.EDQUOT: "The disk is full",
+    errno.EFBIG: "The file is larger than the system allows",
+}
+"""Error number -> why nothing more can be written."""
 
 
 def partial_path(path: Path) -> Path:
@@ -216,10 +225,9 @@ def translate_disk_full(path: Path, then: str = "run it again") -> Iterator[None
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OutputError(
-                f"The disk is full; {path} was not written. Free space and {then}."
-            ) from None
+        reason = NO_SPACE.get(error.errno or 0)
+        if reason:
+            raise OutputError(f"{reason}; {path} was not written. Free space and {then}.") from None
         raise
 
 

@@ -31,3 +31,15 @@ def test_versions_extras_threads_and_devices_are_shown(
     assert rows["seqmel[onnx]"].startswith("onnx ")
     assert rows["threads"].startswith(f"{thread_count()} ")
     assert "cpu with" in rows["device"]
+
+
+def test_ctrl_c_in_any_command_is_one_line_and_exit_code_130(
+    in_process: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pressed(device: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("seqmel.core.device.resolve_device", pressed)
+    done = in_process.seqmel("info")
+    assert done.returncode == 130
+    assert done.stderr == "seqmel: stopped; no unfinished result was put in place\n"

@@ -13,7 +13,7 @@ import pytest
 from small import card_events, tiny_config
 
 from seqmel.cli.main import main
-from seqmel.core.atomic_files import allocate, translate_disk_full
+from seqmel.core.atomic_files import allocate, atomic_write, translate_disk_full
 from seqmel.core.errors import OutputError
 from seqmel.inference.as_of import embed_as_of
 from seqmel.inference.update import update_embeddings
@@ -122,3 +122,13 @@ def test_a_disk_that_is_full_anywhere_else_is_a_line_of_the_command(
         capsys.readouterr().err
         == "seqmel: The disk is full (somewhere). Free space and run it again.\n"
     )
+
+
+def test_a_limit_on_the_size_of_files_is_a_line_too(tmp_path: Path) -> None:
+    def write() -> None:
+        with atomic_write(tmp_path / "out"):
+            raise OSError(errno.EFBIG, "File too large")
+
+    with pytest.raises(OutputError, match=r"larger than the system allows; .*out was not written"):
+        write()
+    assert list(tmp_path.iterdir()) == []

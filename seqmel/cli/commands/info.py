@@ -13,6 +13,7 @@ _EXTRAS = {
     "onnx": ("onnx", "onnxruntime"),
     "pml": ("pytorch-metric-learning",),
     "polars": ("polars",),
+    "delta": ("deltalake",),
     "spark": ("pyspark",),
     "faiss": ("faiss-cpu",),
     "usearch": ("usearch",),
