@@ -25,6 +25,8 @@ from seqmel.config import Config
 from seqmel.training import run
 from seqmel.training.finetuning import fit_labels
 
+pytestmark = pytest.mark.filterwarnings("ignore::seqmel.core.progress.EventsWarning")
+
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = [
     page
@@ -42,6 +44,7 @@ NOT_HERE = {
     "study/model": "is what tune writes",
     "MEDS_FOLDER": "tests/data and tests/training have such folders",
     "members.parquet": "needs clients of two kinds; tests/evaluation/test_audit.py has them",
+    "s3://bucket/transactions/": "needs an account",
     "push": "needs an account",
     "pull": "needs an account",
     "tune": "tests/experiment/test_tuning.py runs it",

@@ -55,6 +55,7 @@ _NOTHING_TO_LEARN = (
     "a second time column",
     "an index that pandas wrote",
     "partition key of the data set",
+    "partition key of the folder",
     "one value per client, not per event",
 )
 

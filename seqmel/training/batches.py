@@ -66,7 +66,7 @@ def split_clients(sequences: EncodedSequences, config: Config) -> ClientSplit:
     split = ClientSplit(training=mixed[held:].sort().values, validation=mixed[:held].sort().values)
     if len(split.training) < 2:
         raise TrainingError(
-            f"Only {len(split.training)} of {count_words(len(sequences), 'client')} have the "
+            f"Found {len(split.training)} of {count_words(len(sequences), 'client')} with the "
             f"{'two' if min_events == 2 else min_events} events that training "
             "needs. Contrastive learning compares clients: give it at least two, better some "
             "hundred."

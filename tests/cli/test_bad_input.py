@@ -428,9 +428,10 @@ def test_training_names_commas_of_unknown_meaning_that_it_leaves_out(
     monkeypatch.setattr(sys, "argv", ["seqmel", *map(str, words)])
     with pytest.raises(SystemExit, match="0"):
         main()
-    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("left out"))
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "left out" in line)
     assert line.startswith(
-        "left out: amount (numbers written as text, such as '0,500': write them as 1234.50, say"
+        "warning: left out: amount (numbers written as text, such as '0,500': write them as "
+        "1234.50, say"
     )
 
 

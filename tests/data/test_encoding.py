@@ -136,7 +136,7 @@ def test_a_time_that_cannot_be_understood_is_refused_with_an_example(
     times: list[Any], unit: str, example: str
 ) -> None:
     with pytest.raises(
-        InputError, match=rf"times in column 'time' .* cannot be understood, such as '{example}'"
+        InputError, match=rf"times? in column 'time' .* cannot be understood, such as '{example}'"
     ):
         timed(times, unit=unit)
 

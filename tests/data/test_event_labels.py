@@ -274,7 +274,7 @@ def test_the_command_writes_what_finetune_reads_and_says_what_is_left_out(
     )
     next_command = "MODEL events.parquet l.parquet --target spends --time-column event_time"
     assert next_command in said.out
-    assert "moments left out: their windows (30d) end after the data do" in said.err
+    assert "moment left out: their windows (30d) end after the data do" in said.err
     assert f"{12 * wanted['event_time'].nunique() - len(wanted)} rows left out" in said.err
     assert run(words, monkeypatch) == 2  # the output exists
     assert run([*words[:-1], "l.csv"], monkeypatch) == 2

@@ -50,7 +50,7 @@ def test_probabilities_are_softmax_and_colder_ones_are_surer() -> None:
 @pytest.mark.parametrize(
     ("values", "task", "message"),
     [
-        ([1, 1, 1], "auto", "one class only, 1, among the 3 clients"),
+        ([1, 1, 1], "auto", "one class only, 1, among 3 clients"),
         (["a", "b"], "regression", "is text, such as 'a'. Regression needs numbers"),
         ([4.0, 4.0], "regression", "is 4.0 for all 2 usable clients"),
         (range(2000), "classification", "2,000 different values, such as 0, 1, 2 and 1997 more"),

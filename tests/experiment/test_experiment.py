@@ -448,7 +448,7 @@ def test_a_cell_that_fails_in_a_process_says_why(folder: Path) -> None:
     base = {"training": {"epochs": 1, "min_events": 1_000}}
     plan = PLAN | {"base": base, "aggregates": False, "rows": {"pooled": {}}, "seeds": [0]}
     with pytest.raises(
-        SeqmelError, match=r"Row 'pooled'.*Only 0 of 40 clients have the 1000 events"
+        SeqmelError, match=r"Row 'pooled'.*Found 0 of 40 clients with the 1000 events"
     ):
         run_experiment(write(folder, plan), folder / "out", jobs=2)
 

@@ -20,6 +20,7 @@ from small import card_events, tiny_config
 import seqmel
 from seqmel.cli.reasons import in_short
 from seqmel.core.errors import ConfigError, InputError, ModelError
+from seqmel.core.units import count_words
 from seqmel.data.fitting.statistics import ColumnBins
 from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.evaluation.reasons_picture import draw_reasons, score_so_far
@@ -177,7 +178,7 @@ def test_rows_show_the_events_as_they_were_given(plain: seqmel.Model) -> None:
     own = EVENTS.to_pandas().query(f"client_id == {ONE}").sort_values("event_time")
     found = plain.explain(EVENTS, ONE, orders=1, last=2)
     assert found["part"].unique().tolist() == ["baseline", "earlier events", "event"]
-    assert found["value"].iloc[1] == f"{len(own) - 2} events"
+    assert found["value"].iloc[1] == count_words(len(own) - 2, "event")
     rows = found[found["part"] == "event"]
     assert rows["event"].unique().tolist() == [len(own) - 1, len(own)]
     assert rows["time"].drop_duplicates().tolist() == own["event_time"][-2:].tolist()

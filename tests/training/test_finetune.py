@@ -560,7 +560,7 @@ def test_classes_with_one_client_are_told_of_and_nothing_is_warned_of(
             InputError,
             "'few' has another class for.*--task regression",
         ),
-        ({}, ["counts"], InputError, "'counts' has one class only, 1.0, among the 40 clients"),
+        ({}, ["counts"], InputError, "'counts' has one class only, 1.0, among 40 clients"),
         ({"client_id": IDS + 1}, ["odd"], InputError, "No client of the labels has events"),
         ({}, ["odd", "odd"], ConfigError, "The target 'odd' is named twice"),
     ],

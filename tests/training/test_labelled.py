@@ -62,7 +62,7 @@ def test_weights_count_and_a_client_of_weight_0_is_as_if_unlabelled() -> None:
     [
         (series(x=0, y=1), None, InputError, ("No client of the labels has events. Labels: 2 "
 "clients, such as 'x', 'y'; events: 5")),
-        (series(a=1, b=1, z=0), None, InputError, "one class only, 1, among the 2 clients"),
+        (series(a=1, b=1, z=0), None, InputError, "one class only, 1, among 2 clients"),
         (series(a=0, b=1, c=1), None, TrainingError, ("Only 3 clients have a label, events and a "
 "weight")),
         (series(a=0, b=1, c=1, d=0), series("w", a=1, b=-1, c=1, d=1), InputError, ("Weights 'w': "

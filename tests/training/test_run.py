@@ -225,7 +225,7 @@ def test_every_epoch_is_kept_also_where_none_is_better_than_the_first(
     figures = dict.fromkeys(
         ("recall_at_1", "positive_distance", "negative_distance", "effective_rank"), 0.5
     )
-    monkeypatch.setattr(module, "embedding_metrics", lambda *_: figures)
+    monkeypatch.setattr(module, "embedding_metrics", lambda *_, **__: figures)
     with pytest.raises(KeyboardInterrupt):
         train(EVENTS, tmp_path / "model", config=config(), progress=Stop(4, 8))
     kept = torch.load(tmp_path / "model.partial" / "checkpoints" / "last.ckpt", weights_only=True)
