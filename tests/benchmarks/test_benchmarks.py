@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -29,6 +30,11 @@ def script(in_process: InProcess, monkeypatch: pytest.MonkeyPatch) -> Script:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # compare.py sets it
     monkeypatch.syspath_prepend(BENCHMARKS)
     return lambda name, *words: in_process.script(BENCHMARKS / name, *words)
+
+
+LONG = pytest.mark.skipif(
+    "SEQMEL_LONG_TESTS" not in os.environ, reason="takes half a minute: set SEQMEL_LONG_TESTS=1"
+)
 
 
 def own_process(name: str, *words: object) -> Done:
@@ -61,6 +67,7 @@ def test_what_the_peer_cannot_do_is_a_note_and_not_the_end(script: Script, tmp_p
     assert "pytorch-lifestream's loss fails with" in done.stdout
 
 
+@LONG
 def test_the_stages_of_the_gpu_script_run_on_the_cpu(tmp_path: Path) -> None:
     done = own_process(
         "gpu.py",
@@ -103,6 +110,7 @@ def test_the_gpu_script_refuses_in_one_line_where_there_is_no_gpu(
     assert not (tmp_path / "out").exists()
 
 
+@LONG
 def test_scaling_gives_a_row_a_stage_and_size(tmp_path: Path) -> None:
     small = ["--set", "event_encoder.hidden_size=16", "--set", "device=cpu"]
     done = own_process(
@@ -136,6 +144,7 @@ def test_memory_of_mining_is_measured_for_a_miner_and_for_a_loss(
     assert (tmp_path / "memory.md").read_text().count(" GB |") == 2
 
 
+@LONG
 def test_prepare_train_and_embed_killed_at_random_give_the_results_of_a_whole_run(
     script: Script,
 ) -> None:
@@ -149,6 +158,7 @@ def test_prepare_train_and_embed_killed_at_random_give_the_results_of_a_whole_ru
     assert sum(int(row[3]) for row in rows) > 0
 
 
+@LONG
 @pytest.mark.slow
 def test_an_experiment_killed_at_random_moments_comes_to_what_an_undisturbed_one_gives(
     script: Script,
@@ -197,6 +207,7 @@ def test_rows_of_what_comes_next_have_the_columns_of_the_files_that_they_replace
     )
 
 
+@LONG
 def test_the_shifted_start_is_measured_for_every_target_and_kind_of_features(
     script: Script, tmp_path: Path
 ) -> None:

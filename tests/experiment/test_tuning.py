@@ -187,7 +187,7 @@ def test_what_cannot_be_searched_is_refused(
 
 
 def test_events_that_cannot_be_trained_on_end_the_search_with_their_reason(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="Only 1 of 1 client"):
+    with pytest.raises(InputError, match="Found 1 of 1 client"):
         tune(card_events(1), tmp_path / "study", settings=SETTINGS, space=SPACE, trials=2)
     assert not (tmp_path / "study").exists()
 

@@ -63,5 +63,5 @@ def test_the_command_prints_and_writes_nothing(
 
 
 def test_too_few_clients_are_refused_as_in_training() -> None:
-    with pytest.raises(TrainingError, match="Only 1 of 1 client"):
+    with pytest.raises(TrainingError, match="Found 1 of 1 client"):
         estimate_training(card_events(1), config=tiny_config())
