@@ -25,7 +25,7 @@ from seqmel.inference.embed import embed_sequences, token_batches
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.training.transitions_fit import sample_evenly
 
-__all__ = ["config_of_components", "fit_components", "most_components"]
+__all__ = ["config_of_components", "fit_components", "with_most_components"]
 
 _RELIABLE = 0.2  # correlation between the halves of a client's events
 _LEAST_COMPONENTS = 8
@@ -34,10 +34,13 @@ _LEAST_EVENTS = 4  # of a client, so that a half has two
 _LEAST_CLIENTS = 100  # with so many events; of fewer, a correlation says little
 
 
-def most_components(clients: int) -> int:
-    """Return the most components that `pca_dim: auto` takes."""
+def with_most_components(config: Config, clients: int) -> Config:
+    """Return the config with the most components that `pca_dim: auto` takes."""
+    if config.pca_dim != "auto":
+        return config
     # Small components of few clients are noise, and a linear model scales them up.
-    return min(256, max(32, round(2 * math.sqrt(clients))))
+    most = min(256, max(32, round(2 * math.sqrt(clients))))
+    return config.model_copy(update={"pca_dim": most})
 
 
 def fit_components(
@@ -55,8 +58,7 @@ def fit_components(
         config: All options.
     """
     by_data = config.pca_dim == "auto"
-    if by_data:
-        config = config.model_copy(update={"pca_dim": most_components(len(sequences))})
+    config = with_most_components(config, len(sequences))
     components = encoder.new_components(config)
     if components is None:
         return

@@ -21,7 +21,7 @@ from seqmel.core.units import count_words, duration_words
 from seqmel.data.sources.reading import Events
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.training.batches import split_clients
-from seqmel.training.components_fit import most_components
+from seqmel.training.components_fit import with_most_components
 from seqmel.training.fit import fit
 from seqmel.training.hooks import Hooks
 from seqmel.training.run import check_options, prepared_in, resolve_all, with_epochs
@@ -113,9 +113,7 @@ def estimate_training(
         with contextlib.suppress(_Measured):
             fit(sequences, vocabulary, timed, hooks=Hooks(callbacks=[watch]), progress=silent)
         encoder = watch.encoder
-        if resolved.pca_dim == "auto":
-            most = {"pca_dim": most_components(len(sequences))}
-            resolved = resolved.model_copy(update=most)
+        resolved = with_most_components(resolved, len(sequences))
         encoder.components = encoder.new_components(resolved)
         return TrainingEstimate(
             config=resolved,

@@ -19,7 +19,7 @@ from seqmel.core.errors import ConfigError, InputError, shown
 from seqmel.core.units import count_words
 from seqmel.data.cycles import cycles_of
 from seqmel.data.kinds.category import FIRST, NULL, UNSEEN, CategoryCodes
-from seqmel.data.kinds.number import NumericScales
+from seqmel.data.kinds.number import KNOTS, NumericScales
 from seqmel.data.kinds.sets import SetItems
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.model import TrainedModel
@@ -144,16 +144,10 @@ def _curves(
             common = {now: then for then, now in _codes(codes, codes_before)}
             curves = [(common.get(code, then), code) for then, code in curves]
             words = f"numbers within {fitted.by}"
-    size = _curve_rows()
+    size = len(KNOTS) + 1  # one more for a missing number
     within = torch.arange(size)
     pairs = [torch.stack([then * size + within, now * size + within], 1) for then, now in curves]
     return torch.cat(pairs), words
-
-
-def _curve_rows() -> int:
-    from seqmel.data.kinds.number import KNOTS
-
-    return len(KNOTS) + 1  # one more for a missing number
 
 
 def _count(name: str, vocabulary: Vocabulary) -> int:

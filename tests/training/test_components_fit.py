@@ -10,7 +10,7 @@ import torch
 from small import batch_of, part, tiny_config
 
 from seqmel.model import load_model
-from seqmel.training.components_fit import _reliable, most_components
+from seqmel.training.components_fit import _reliable, with_most_components
 from seqmel.training.run import train
 
 CLIENTS = 160
@@ -43,7 +43,7 @@ def kept(folder: Path, of_client: float, pca_dim: str | int = "auto") -> int:
 
 
 def test_components_of_noise_are_left_out(tmp_path: Path) -> None:
-    assert most_components(CLIENTS) == 32
+    assert with_most_components(tiny_config(), CLIENTS).pca_dim == 32
     noise = kept(tmp_path / "noise", of_client=0.0)
     repeated = kept(tmp_path / "repeated", of_client=5.0)
     assert 8 <= noise <= 12

@@ -160,25 +160,21 @@ class SequenceBatch:
         Times of events before the sequence and shifted clocks are left out.
         """
         events = torch.nonzero(self.positions() % 2 == first).squeeze(1)
-        lengths = (self.lengths + 1 - first) // 2
-        ends = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
-        columns = {name: values.index_select(0, events) for name, values in self.columns.items()}
-        return SequenceBatch(
-            columns,
-            self.time.index_select(0, events),
-            to_device_async(ends, self.device),
-            lengths,
-            now=self.now,
-        )
+        taken = self._select(events, (self.lengths + 1 - first) // 2)
+        return replace(taken, now=self.now, clock=None)
 
     def take(self, events: Tensor) -> SequenceBatch:
         """Return these events (int64) as one sequence."""
+        return self._select(events, torch.tensor([len(events)]))
+
+    def _select(self, events: Tensor, lengths: Tensor) -> SequenceBatch:
+        """Return these events as sequences of these lengths."""
         columns = {name: values.index_select(0, events) for name, values in self.columns.items()}
-        ends = torch.tensor([0, len(events)])
+        ends = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
         clock = None if self.clock is None else self.clock.index_select(0, events)
         time = self.time.index_select(0, events)
         return SequenceBatch(
-            columns, time, to_device_async(ends, self.device), ends[1:], clock=clock
+            columns, time, to_device_async(ends, self.device), lengths, clock=clock
         )
 
 
