@@ -22,6 +22,7 @@ from torch import Tensor
 from seqmel.config import Config
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.inference.embed import embed_sequences, token_batches
+from seqmel.nn.components import PrincipalComponents
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.training.transitions_fit import sample_evenly
 
@@ -69,10 +70,7 @@ def fit_components(
     if components.of_last_event is not None:
         components.of_last_event.fit(encoder.last_events(vectors))
     if by_data:
-        even, odd = (
-            components(encoder.without_categories(half))
-            for half in _embed_halves(encoder, sequences, clients, config)
-        )
+        even, odd = _components_of_halves(encoder, components, sequences, clients, config)
         components.keep(_reliable(even, odd))
     encoder.components = components.eval()
 
@@ -85,19 +83,29 @@ def config_of_components(config: Config, encoder: SequenceEncoder) -> Config:
     return config.model_copy(update={"pca_dim": None if components is None else components.dim})
 
 
-def _embed_halves(
-    encoder: SequenceEncoder, sequences: EncodedSequences, clients: Tensor, config: Config
+@torch.no_grad()
+def _components_of_halves(
+    encoder: SequenceEncoder,
+    components: PrincipalComponents,
+    sequences: EncodedSequences,
+    clients: Tensor,
+    config: Config,
 ) -> tuple[Tensor, Tensor]:
-    """Embed every other event of each client that has enough, (M, D), and the events between."""
+    """Return the components of every other event of each client with enough, and of the rest.
+
+    Returns:
+        Two of (M, K), for the M clients that have enough events.
+    """
     lengths = sequences.lengths[clients].clamp(max=config.embedding.max_events)
     clients, lengths = clients[lengths >= _LEAST_EVENTS], lengths[lengths >= _LEAST_EVENTS]
     halves: tuple[list[Tensor], list[Tensor]] = ([], [])
     for some in token_batches(lengths, config.events_at_a_time):
         batch = sequences.gather_last(clients[some], max_events=config.embedding.max_events)
-        for first, vectors in enumerate(halves):
-            vectors.append(encoder.embed(batch.every_other(first).to("cpu")).float())
+        for first, kept in enumerate(halves):
+            vectors = encoder.embed(batch.every_other(first).to("cpu")).float()
+            kept.append(components(encoder.without_categories(vectors)))
     if not len(clients):
-        return torch.empty(0, encoder.output_size), torch.empty(0, encoder.output_size)
+        return torch.empty(0, components.dim), torch.empty(0, components.dim)
     return torch.cat(halves[0]), torch.cat(halves[1])
 
 
