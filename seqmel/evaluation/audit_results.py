@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,27 @@ class AuditFigure:
         """Return values for JSON."""
         return {**vars(self), "figure": self.figure.to_json()}
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> AuditFigure:
+        """Return the figure of which `to_json` gave these values.
+
+        Raises:
+            LookupError, TypeError, ValueError: the values are of something else.
+        """
+        figure = Figure(**{end: float(values["figure"][end]) for end in ("mean", "low", "high")})
+        if values["attack"] not in _TITLES:
+            raise ValueError(values["attack"])
+        return cls(
+            attack=values["attack"],
+            of=str(values["of"]),
+            vectors=str(values["vectors"]),
+            metric=str(values["metric"]),
+            figure=figure,
+            chance=float(values["chance"]),
+            clients=int(values["clients"]),
+            model=None if values["model"] is None else str(values["model"]),
+        )
+
 
 @dataclass(frozen=True, repr=False)
 class Audit:
@@ -80,15 +101,32 @@ class Audit:
             "seed": self.seed,
         }
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Audit:
+        """Return the audit of which `to_json` gave these values.
+
+        Raises:
+            LookupError, TypeError, ValueError: the values are of something else.
+        """
+        figures = tuple(AuditFigure.from_json(row) for row in values["figures"])
+        if not figures:
+            raise ValueError("an audit without figures")
+        return cls(figures, tuple(map(str, values["remarks"])), int(values["seed"]))
+
+    def attacks(self) -> dict[str, list[AuditFigure]]:
+        """Return title -> figures of each attack, and of the quality if it was asked for."""
+        found = {
+            title: [row for row in self.figures if row.attack == attack]
+            for attack, title in _TITLES.items()
+        }
+        return {title: rows for title, rows in found.items() if rows}
+
     def tables(self) -> Iterable[Table]:
         """Yield a table for each attack, and one for the quality if it was asked for."""
         from rich.markup import escape
         from rich.table import Table
 
-        for attack, title in _TITLES.items():
-            rows = [row for row in self.figures if row.attack == attack]
-            if not rows:
-                continue
+        for title, rows in self.attacks().items():
             table = Table(
                 "", "vectors", "metric", "value", "95 % interval", "chance",
                 title=title, box=None, pad_edge=False, title_justify="left",

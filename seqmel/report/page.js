@@ -151,6 +151,25 @@ function quality() {
   }
 }
 
+function audit() {
+  const body = at("audit-body");
+  if (!page.audit) return body.append(empty("No audit was given. --audit FILE shows what seqmel audit -o FILE wrote."));
+  for (const { title, rows } of page.audit.tables) {
+    const ends = rows.flatMap((row) => [row.low, row.high, row.chance]), low = Math.min(...ends), span = Math.max(...ends) - low || 1;
+    const place = (v) => 4 + (92 * (v - low)) / span + "%", three = (v) => (v === null ? "–" : v.toFixed(3));
+    body.append(card(title, make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": title }, make("table", {},
+      make("thead", {}, make("tr", {}, ...["", "vectors", "metric", "value", "chance", "clients"].map((h) => make("th", { scope: "col" }, h)))),
+      make("tbody", {}, ...rows.map((row, i) => make("tr", {},
+        make("th", { scope: "row" }, i && rows[i - 1].of === row.of ? "" : row.of), make("td", {}, row.vectors), make("td", {}, row.metric),
+        make("td", { class: "number" }, `${three(row.mean)} (${three(row.low)} to ${three(row.high)})`, make("div", { class: "interval", "aria-hidden": "true" },
+          make("i", { style: { left: place(row.low), width: (92 * (row.high - row.low)) / span + "%" } }), make("b", { style: { left: place(row.mean) } }),
+          make("s", { style: { left: place(row.chance) } }))),
+        make("td", { class: "number" }, three(row.chance)), make("td", { class: "number" }, count(row.clients))))))),
+    make("p", { class: "quiet small" }, "Bars share a scale; the thin line is chance.")));
+  }
+  for (const remark of page.audit.remarks) body.append(make("p", { class: "quiet small" }, remark));
+}
+
 // ------------------------------------------------------------------------------------------------ map
 
 let selected = 0;
@@ -436,7 +455,7 @@ function reasons() {
   }
 }
 
-if (page.data) { header(); run(); data(); quality(); map(); explorer(); reasons(); }
+if (page.data) { header(); run(); data(); quality(); audit(); map(); explorer(); reasons(); }
 else { at("title").append(page.title); at("sample").append(page.sample); map(); }
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => redraws.forEach((redraw) => redraw()));
 document.documentElement.dataset.drawn = "yes";

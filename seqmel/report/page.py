@@ -15,6 +15,8 @@ from importlib.resources import files
 from typing import Any
 
 __all__ = [
+    "AttackRow",
+    "AttackTable",
     "Bar",
     "Client",
     "ColourScale",
@@ -30,6 +32,7 @@ __all__ = [
     "MapPage",
     "Moment",
     "Page",
+    "PrivacyAudit",
     "Quality",
     "Reason",
     "ScoreRow",
@@ -131,6 +134,47 @@ class Quality:
     caption: str
     metrics: list[str]
     rows: list[ScoreRow]
+
+
+@dataclass(frozen=True)
+class AttackRow:
+    """The success of one attack on one set of vectors.
+
+    Attributes:
+        of: The variant: the number of events, the column, or the signal.
+        vectors: The set of vectors.
+        metric: The metric.
+        mean: Its value.
+        low: Lower end of the 95 % interval.
+        high: Upper end of the interval.
+        chance: What a guess without the vectors reaches.
+        clients: Number of clients.
+    """
+
+    of: str
+    vectors: str
+    metric: str
+    mean: float
+    low: float
+    high: float
+    chance: float
+    clients: int
+
+
+@dataclass(frozen=True)
+class AttackTable:
+    """The figures of one attack."""
+
+    title: str
+    rows: list[AttackRow]
+
+
+@dataclass(frozen=True)
+class PrivacyAudit:
+    """What the vectors give away."""
+
+    tables: list[AttackTable]
+    remarks: list[str]
 
 
 @dataclass(frozen=True)
@@ -293,6 +337,7 @@ class Page:
     run: TrainingRun
     data: EventSummary
     quality: list[Quality]
+    audit: PrivacyAudit | None
     map: Map | None
     explorer: Explorer | None
     tone: ColourScale
@@ -320,7 +365,7 @@ class MapPage:
 def render(page: Page | MapPage) -> str:
     """Render the HTML file. It is deterministic."""
     here = files("seqmel.report")
-    of = {"html": "page.html" if isinstance(page, Page) else "map.html"}
+    of = {"frame": "frame.html", "body": "page.html" if isinstance(page, Page) else "map.html"}
     of |= {"css": "page.css", "js": "page.js"}
     parts = {name: (here / file).read_text(encoding="utf-8") for name, file in of.items()}
     data = json.dumps(
@@ -330,8 +375,8 @@ def render(page: Page | MapPage) -> str:
         f"default-src 'none'; style-src '{_hash(parts['css'])}'; script-src '{_hash(parts['js'])}';"
         " base-uri 'none'; form-action 'none'"
     )
-    before, after = parts["html"].split("{data}")
-    for name, text in (("policy", policy), ("css", parts["css"])):
+    before, after = parts["frame"].split("{data}")
+    for name, text in (("policy", policy), ("body", parts["body"]), ("css", parts["css"])):
         before = before.replace(f"{{{name}}}", text)
     return before + data.translate(_UNSAFE) + after.replace("{js}", parts["js"])
 

@@ -27,6 +27,7 @@ from seqmel.data.tables.labels import Table, align, likely_client, read_embeddin
 from seqmel.inference.embed import embed_sequences
 from seqmel.model import AnyModel, TrainedModel, as_model
 from seqmel.report.answers import answers
+from seqmel.report.audit import audit_tables, read_audit
 from seqmel.report.events import describe, moment
 from seqmel.report.maps import colouring, draw_map
 from seqmel.report.page import Colouring, Fact, Page, TrainingRun, render
@@ -53,6 +54,7 @@ def write_report(
     client: str | None = None,
     scores: Sequence[str | Path] = (),
     reasons: str | Path | None = None,
+    audit: str | Path | None = None,
     clients: int = 2000,
     seed: int = 0,
     title: str = "",
@@ -76,6 +78,7 @@ def write_report(
             the labels have it, else recognises it by name.
         scores: Files written by `seqmel evaluate --json`.
         reasons: A file written by `seqmel explain -o`, whose clients get a timeline each.
+        audit: A file written by `seqmel audit -o`, whose figures are shown beside chance.
         clients: Maximum number of clients on the map and in the explorer, at least 2. They are
             sampled.
         seed: The seed of the sample, of t-SNE and of UMAP.
@@ -115,11 +118,12 @@ def write_report(
         output,
         overwrite=overwrite,
         folder=False,
-        reads=(events, embeddings, labels, reasons, *scores),
+        reads=(events, embeddings, labels, reasons, audit, *scores),
     )
     placed = resolve_device(device)
     tune_malloc()
     scored = [found for path in scores for found in read_scores(path)]
+    audited = None if audit is None else audit_tables(read_audit(audit))
     explained = [] if reasons is None else reason_timelines(read_reasons(reasons))
     given = (
         read_embeddings(embeddings, client=model.schema.client) if embeddings is not None else None
@@ -160,6 +164,7 @@ def write_report(
         run=run,
         data=data,
         quality=tables(scored),
+        audit=audited,
         map=drawn,
         explorer=explorer,
         tone=tone,

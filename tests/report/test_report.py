@@ -30,7 +30,9 @@ from seqmel.config import Config
 from seqmel.core.embedding_metrics import embedding_metrics
 from seqmel.core.errors import InputError
 from seqmel.data.sequences.prepared import PreparedSequences
+from seqmel.evaluation.audit_results import Audit, AuditFigure
 from seqmel.evaluation.results import Score, Scores
+from seqmel.evaluation.retrieval_metrics import Figure
 from seqmel.inference.explain import explain
 from seqmel.model import Model, load_model
 from seqmel.report.events import decoded, describe
@@ -152,6 +154,38 @@ def test_what_is_no_file_of_reasons_is_one_line(model: Model, tmp_path: Path) ->
         with pytest.raises(InputError, match=words):
             write_report(model, EVENTS, tmp_path / "a.html", reasons=tmp_path / name)
     assert not (tmp_path / "a.html").exists()
+
+
+def test_an_audit_is_a_table_per_attack_beside_chance(model: Model, tmp_path: Path) -> None:
+    figures = (
+        AuditFigure("attribute", "gender", "aggregates", "auroc", Figure(0.7, 0.6, 0.8), 0.5, 24),
+        AuditFigure("re-identification", "5 events", "int8", "recall@1", Figure(0.2, 0, 1), 0.1, 9),
+        AuditFigure("attribute", "gender", "int8", "auroc", Figure(0.9, 0.8, 1), 0.5, 24, "linear"),
+    )
+    audit = Audit(figures, ("Membership was left out.",), 0)
+    assert Audit.from_json(json.loads(json.dumps(audit.to_json()))) == audit
+    (tmp_path / "audit.json").write_text(json.dumps(audit.to_json()), encoding="utf-8")
+    write_report(
+        model, EVENTS, tmp_path / "a.html", audit=tmp_path / "audit.json", clients=2, device="cpu"
+    )
+    shown = data_of(tmp_path / "a.html")["audit"]
+    found, inferred = shown["tables"]
+    assert found["title"].startswith("Re-identification")
+    assert [row["vectors"] for row in inferred["rows"]] == ["aggregates", "int8"]
+    assert inferred["rows"][1] == {
+        "of": "gender", "vectors": "int8", "metric": "auroc", "mean": 0.9, "low": 0.8, "high": 1.0,
+        "chance": 0.5, "clients": 24,
+    }  # fmt: skip
+    assert shown["remarks"] == ["Membership was left out."]
+
+
+@pytest.mark.parametrize(
+    "text", ["[1]", "no", '{"figures": [], "remarks": [], "seed": 0}', '{"figures": [{}]}', "null"]
+)
+def test_what_is_no_audit_is_refused(refusal: Refusal, tmp_path: Path, text: str) -> None:
+    (tmp_path / "audit.json").write_text(text, encoding="utf-8")
+    assert "seqmel audit MODEL EVENTS -o" in refusal("--audit", tmp_path / "audit.json")
+    assert "No such file" in refusal("--audit", tmp_path / "none.json")
 
 
 def test_lengths_gaps_and_categories_equal_a_slow_loop(prepared: PreparedSequences) -> None:

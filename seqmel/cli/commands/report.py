@@ -40,6 +40,9 @@ def report(
     reasons: Annotated[
         Path | None, typer.Option(help="File written by explain -o, for a timeline per client.")
     ] = None,
+    audit: Annotated[
+        Path | None, typer.Option(help="File written by audit -o, for a section on privacy.")
+    ] = None,
     clients: Annotated[
         int, typer.Option(help="Maximum number of clients to show.", min=2, max=5_000)
     ] = 2_000,
@@ -67,6 +70,7 @@ def report(
         client=client,
         scores=scores or (),
         reasons=reasons,
+        audit=audit,
         clients=clients,
         seed=seed,
         title=model.resolve().name,
