@@ -44,6 +44,11 @@ TITLES = {  # metric -> title in tables; the arrow marks metrics where lower is 
     "recall_at_5": "recall at 5 %",
     "recall_at_10": "recall at 10 %",
 }
+_FRACTIONS = (
+    "accuracy", "auroc", "average_precision", "ks", "balanced_accuracy", "brier",
+    "calibration_error", "concordance", "recall_at_1", "recall_at_5", "recall_at_10",
+)  # fmt: skip
+"""Metrics that lie between 0 and 1."""
 _SHOWN = ("accuracy", "auroc", "log_loss", "r2", "mae", "spearman")
 _MOST_SHOWN = 3  # columns with intervals that fit into a terminal of 80 characters
 _IN_UNITS_OF_TARGET = ("rmse", "mae")
@@ -59,12 +64,14 @@ class Score:
         folds: value on the test part of each fold.
         resamples: values on bootstrap resamples of the test clients, if there is one test part. NaN
             where the metric is undefined; empty if there are several folds.
+        is_difference: whether the values are differences.
     """
 
     features: str
     metric: str
     folds: tuple[float, ...]
     resamples: tuple[float, ...] = ()
+    is_difference: bool = False
 
     @property
     def mean(self) -> float:
@@ -78,8 +85,15 @@ class Score:
         With several folds it is Student's t interval of the mean over the folds. It is somewhat too
         narrow, because the training parts overlap (Bengio and Grandvalet, 2004). With one test part
         it is the percentile bootstrap over the test clients (Efron and Tibshirani, 1993). Neither
-        covers the variance over seeds of the encoder.
+        covers the variance over seeds of the encoder. It ends at 0 and 1 if the metric does.
         """
+        low, high = self._ends()
+        if self.metric in _FRACTIONS and not self.is_difference:
+            return max(low, 0.0), min(high, 1.0)
+        return low, high
+
+    def _ends(self) -> tuple[float, float]:
+        """Ends of the 95 % interval, which may lie where the metric cannot."""
         if self.resamples:
             low, high = np.nanpercentile(self.resamples, [2.5, 97.5])
             return float(low), float(high)
@@ -91,8 +105,8 @@ class Score:
 
     @property
     def half_width(self) -> float:
-        """Half the width of `interval`."""
-        low, high = self.interval
+        """Half the width of the 95 % interval, before it is cut off where the metric ends."""
+        low, high = self._ends()
         return (high - low) / 2
 
     def to_json(self) -> dict[str, Any]:
@@ -218,7 +232,7 @@ class Scores:
         right = self.score(b, metric)
         folds = tuple(x - y for x, y in zip(left.folds, right.folds, strict=True))
         resamples = tuple(x - y for x, y in zip(left.resamples, right.resamples, strict=True))
-        return Score(f"{a} - {b}", left.metric, folds, resamples)
+        return Score(f"{a} - {b}", left.metric, folds, resamples, is_difference=True)
 
     @property
     def reference(self) -> str:

@@ -394,3 +394,12 @@ def test_differences_are_to_the_aggregates_with_order_where_they_are_there(
     assert found["differences"][0]["folds"] == [0.0] * 3
     assert _few(binary, sets).reference == AGGREGATES
     assert _few(binary, {"good": features["good"], "noise": features["noise"]}).reference == "good"
+
+
+def test_an_interval_ends_where_its_metric_does_and_that_of_a_difference_does_not() -> None:
+    score = Score("ours", "auroc", (0.5, 1.0))
+    assert score.interval == (0, 1)
+    assert score.half_width == pytest.approx(0.25 * 12.7062, rel=1e-4)
+    assert Score("ours", "r2", (0.5, 1.0)).interval == pytest.approx((-2.4266, 3.9266), rel=1e-4)
+    low, high = Score("a - b", "auroc", (0.1, 0.4), is_difference=True).interval
+    assert low < -1 < 1 < high
