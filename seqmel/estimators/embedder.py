@@ -15,6 +15,7 @@ from seqmel.api.model import Model
 from seqmel.config import Config
 from seqmel.config.options.network import DEFAULT_POOLING
 from seqmel.core.atomic_files import atomic_write, check_output
+from seqmel.core.errors import ConfigError
 from seqmel.core.progress import console_progress, silent
 from seqmel.core.renames import renamed_keywords
 from seqmel.data.schema import TimeUnit
@@ -103,6 +104,8 @@ class SequenceEmbedder(SequenceTransformer):
         precision: precision of training: "auto", "32-true", "bf16-mixed" or "16-mixed".
         pretrained: a model folder, a `Model` or a fitted `SequenceEmbedder`. Every fit starts from
             its weights and vocabulary.
+        init_from: a model folder whose weights every fit starts from, as far as it has the same
+            columns and values; the vocabulary is that of X.
         warm_start: whether another `fit` starts from the weights and vocabulary of the last one.
         random_state: an int gives the same model on every fit; a numpy RandomState is sampled; None
             draws a random seed.
@@ -172,6 +175,7 @@ class SequenceEmbedder(SequenceTransformer):
         device: str = "auto",
         precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto",
         pretrained: Pretrained | None = None,
+        init_from: str | Path | None = None,
         warm_start: bool = False,
         random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
@@ -218,6 +222,7 @@ class SequenceEmbedder(SequenceTransformer):
         self.device = device
         self.precision = precision
         self.pretrained = pretrained
+        self.init_from = init_from
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
@@ -259,6 +264,11 @@ class SequenceEmbedder(SequenceTransformer):
             TrainingError: too few clients, or the training diverges.
         """
         config = self.config()
+        if self.pretrained is not None and self.init_from is not None:
+            raise ConfigError(
+                "SequenceEmbedder: fit starts from the model of pretrained, and init_from has no "
+                "effect. Give one of them."
+            )
         initial = self._initial()
         rows = self._rows(X, learning=True)
         rows.check_matched(y, "y", ordered=True)
@@ -355,7 +365,7 @@ class SequenceEmbedder(SequenceTransformer):
             ConfigError: no such parameter, or `model` is none of these.
         """
         given = checked_pretrained(model)
-        return cls._of_model(_loaded(given)).set_params(pretrained=given, **params)
+        return cls._of_model(_loaded(given)).set_params(pretrained=given, init_from=None, **params)
 
     @classmethod
     def _of_model(cls: type[Embedder], model: TrainedModel) -> Embedder:

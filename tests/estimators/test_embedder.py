@@ -354,12 +354,28 @@ def test_the_defaults_are_those_of_a_config() -> None:
 
 def test_every_option_of_a_training_is_a_parameter() -> None:
     names = set(inspect.signature(SequenceEmbedder).parameters)
-    not_here = {"decimal", "init_from"}  # X holds numbers; a pipeline begins anew
+    not_here = {"decimal"}  # X holds numbers
     options = set(TrainingOptions.model_fields) | set(SourceOptions.model_fields)
     assert options - not_here <= names
     sections = {field.alias or name for name, field in Config.model_fields.items()}
     flat = sections - set(PARTS.values()) - {"training", "schema", "seed", "finetuning", "devices"}
     assert flat | set(PARTS) <= names
+
+
+def test_a_fit_takes_over_the_weights_of_common_columns_from_another_model(
+    tiny: SequenceEmbedder, train: EventSequences, tmp_path: Path
+) -> None:
+    folder = clone(tiny).fit(train).save(tmp_path / "before")
+    warm = clone(tiny).set_params(init_from=folder, epochs=0)
+    assert pickle.loads(pickle.dumps(clone(warm))).get_params()["init_from"] == folder
+    before = load_model(folder).encoder.state_dict()
+    after = warm.fit(train).model_.encoder.state_dict()
+    cold = clone(tiny).set_params(epochs=0).fit(train).model_.encoder.state_dict()
+    assert torch.equal(after["events.table"], before["events.table"])
+    assert not torch.equal(cold["events.table"], before["events.table"])
+    assert SequenceEmbedder.load(warm.save(tmp_path / "after")).init_from == str(folder)
+    with pytest.raises(ConfigError, match="Give one of them"):
+        warm.set_params(pretrained=folder).fit(train)
 
 
 def test_the_constructor_only_stores() -> None:
