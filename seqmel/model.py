@@ -31,7 +31,7 @@ from pydantic import ValidationError
 
 from seqmel.config import Config
 from seqmel.config.registry import options_of
-from seqmel.core.atomic_files import MODEL_FILES
+from seqmel.core.atomic_files import HEADS_FILES, REQUIRED_MODEL_FILES
 from seqmel.core.checksums import digest, digest_of_json, parse_json, read_files
 from seqmel.core.device import with_own_defaults
 from seqmel.core.errors import ConfigError, ModelError, shell_words, shown
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from seqmel.nn.joint_heads import JointHeads
 
 __all__ = [
-    "FILES",
     "FORMAT",
     "AnyModel",
     "Model",
@@ -64,13 +63,9 @@ __all__ = [
 FORMAT = 3
 """Format 3 may hold options that earlier versions do not know; its files are those of format 2."""
 
-_FILES = ("schema.json", "vocabulary.json", "model.safetensors", "metrics.json", "README.md")
-_OF_HEADS = ("targets.json", "heads.safetensors")
 _STATISTICS = "statistics.json"
 _FACTS = "facts.json"
 _CONFIG = "config.json"
-FILES = MODEL_FILES
-"""Names of all files that a model folder may have."""
 
 
 @dataclass(frozen=True)
@@ -211,10 +206,10 @@ def load_model(path: str | os.PathLike[str]) -> TrainedModel:
     folder = Path(path)
     described = read_description(folder)
     sums = described["sha256"]
-    finetuned = any(name in sums for name in _OF_HEADS)
+    finetuned = any(name in sums for name in HEADS_FILES)
     names = (
-        *_FILES,
-        *(_OF_HEADS if finetuned else ()),
+        *REQUIRED_MODEL_FILES,
+        *(HEADS_FILES if finetuned else ()),
         *(name for name in (_STATISTICS, _FACTS) if name in sums),
     )
     files = read_files(folder, names)

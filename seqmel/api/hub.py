@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from seqmel.api.model import Model, load
-from seqmel.core.atomic_files import atomic_write, check_output
+from seqmel.core.atomic_files import MODEL_FILES, atomic_write, check_output
 from seqmel.core.errors import ConfigError, InputError, SeqmelError, one_line
-from seqmel.model import FILES, AnyModel
+from seqmel.model import AnyModel
 
 __all__ = ["from_pretrained", "pull_from_hub", "push_to_hub"]
 
@@ -63,7 +63,7 @@ def push_to_hub(
         api.upload_folder(
             repo_id=repository,
             folder_path=folder,
-            allow_patterns=list(FILES),
+            allow_patterns=list(MODEL_FILES),
             commit_message=message,
         )
     return str(address)
@@ -111,7 +111,7 @@ def pull_from_hub(
                 repository,
                 revision=revision,
                 local_dir=partial,
-                allow_patterns=list(FILES),
+                allow_patterns=list(MODEL_FILES),
                 token=token,
                 library_name="seqmel",
             )
@@ -160,7 +160,7 @@ def from_pretrained(
         folder = hub.snapshot_download(
             str(name),
             revision=revision,
-            allow_patterns=list(FILES),
+            allow_patterns=list(MODEL_FILES),
             token=token,
             library_name="seqmel",
         )

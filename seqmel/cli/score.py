@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from seqmel.core.atomic_files import atomic_write, check_result
+from seqmel.core.atomic_files import atomic_write, check_result, write_json
 from seqmel.core.errors import ConfigError
 from seqmel.data.tables.labels import (
     column_names,
@@ -62,11 +61,7 @@ def score_files(
         scored = score_predictions(y, table, task=task, observed=happened, seed=seed)
         known = client_ids(y.index[locate_ids(y.index, table.index, of="predictions") >= 0])
         found.append(replace(scored, note=training_note(predictions, known)))
-    if json_file is not None:
-        with atomic_write(json_file) as partial:
-            partial.write_text(
-                json.dumps([one.to_json() for one in found], indent=1), encoding="utf-8"
-            )
+    write_json(json_file, [one.to_json() for one in found])
     if plot is not None:
         from seqmel.evaluation.prediction_picture import draw_predictions
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +21,10 @@ if sys.platform != "win32":
     import fcntl
 
 __all__ = [
+    "HEADS_FILES",
     "MODEL_FILES",
     "NO_SPACE",
+    "REQUIRED_MODEL_FILES",
     "allocate",
     "atomic_write",
     "check_output",
@@ -35,6 +38,7 @@ __all__ = [
     "scratch_folder",
     "scratch_path",
     "translate_disk_full",
+    "write_json",
 ]  # fmt: skip
 
 _OTHER_FORMATS = (
@@ -43,9 +47,15 @@ _OTHER_FORMATS = (
 )  # fmt: skip
 _OWN = tuple(f"{folder}vocabulary.json" for folder in ("", "model/", "data/model/"))
 """Every folder of seqmel has one of these files."""
+REQUIRED_MODEL_FILES = (
+    "schema.json", "vocabulary.json", "model.safetensors", "metrics.json", "README.md",
+)  # fmt: skip
+"""Files of every model folder, beside config.json, which has their checksums."""
+HEADS_FILES = ("targets.json", "heads.safetensors")
+"""Files of a fine-tuned model."""
 MODEL_FILES = (
-    "config.json", "schema.json", "vocabulary.json", "model.safetensors", "metrics.json",
-    "README.md", "targets.json", "heads.safetensors", "statistics.json", "facts.json", "curves.png",
+    "config.json", *REQUIRED_MODEL_FILES, *HEADS_FILES, "statistics.json", "facts.json",
+    "curves.png",
 )  # fmt: skip
 """Names of all files that a model folder may have."""
 
@@ -172,6 +182,21 @@ def atomic_write(path: Path) -> Iterator[Path]:
                 move_into_place(partial, path)
         finally:
             _remove(partial)
+
+
+def write_json(
+    path: Path | None, values: Any, *, default: Callable[[Any], Any] | None = None
+) -> None:
+    """Write values as indented JSON.
+
+    Args:
+        path: The file; None writes nothing.
+        values: The values.
+        default: Converts a value that JSON lacks, such as a date.
+    """
+    if path is not None:
+        with atomic_write(path) as partial:
+            partial.write_text(json.dumps(values, indent=1, default=default), encoding="utf-8")
 
 
 @contextlib.contextmanager

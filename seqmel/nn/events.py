@@ -197,7 +197,8 @@ class EventEncoder(nn.Module):
             for name, fitted in columns.items()
         }
         self.table = nn.Parameter(torch.cat([*parts.values()]))
-        ends = itertools.accumulate(map(len, parts.values()), initial=0)
+        self.sizes = {name: len(rows) for name, rows in parts.items()}
+        ends = itertools.accumulate(self.sizes.values(), initial=0)
         self.begins = dict(zip(parts, ends, strict=False))
         self.names = tuple(codes)
         self.presence = Presence(vocabulary, tuple(parts))

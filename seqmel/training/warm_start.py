@@ -69,7 +69,8 @@ def warm_start(encoder: SequenceEncoder, vocabulary: Vocabulary, model: TrainedM
     columns, new = [], []
     before = _fitted(model.vocabulary)
     for name, fitted in _fitted(vocabulary).items():
-        rows, words = _rows(name, fitted, before.get(name), vocabulary, model.vocabulary)
+        size = encoder.events.sizes[name]
+        rows, words = _rows(fitted, before.get(name), size, vocabulary, model.vocabulary)
         if len(rows) == 0:
             new.append(name)
             continue
@@ -95,9 +96,9 @@ def _fitted(vocabulary: Vocabulary) -> dict[str, Any]:
 
 
 def _rows(
-    name: str, fitted: Any, before: Any, vocabulary: Vocabulary, vocabulary_before: Vocabulary
+    fitted: Any, before: Any, count: int, vocabulary: Vocabulary, vocabulary_before: Vocabulary
 ) -> tuple[Tensor, str]:
-    """Return (R, 2) rows of a column before and now, and what they are in words.
+    """Return (R, 2) rows of a column before and now, of `count` now, and what they are in words.
 
     No rows if the model has no such column, or one of another kind.
     """
@@ -113,7 +114,6 @@ def _rows(
         return _curves(fitted, before, vocabulary, vocabulary_before)
     if fitted != before:
         return none, ""
-    count = _count(name, vocabulary)
     return torch.arange(count).repeat(2, 1).T, "all"
 
 
@@ -148,13 +148,6 @@ def _curves(
     within = torch.arange(size)
     pairs = [torch.stack([then * size + within, now * size + within], 1) for then, now in curves]
     return torch.cat(pairs), words
-
-
-def _count(name: str, vocabulary: Vocabulary) -> int:
-    """Number of rows of a column in the embedding table."""
-    kinds = {n: kind for kind, columns in vocabulary.by_kind.items() for n in columns}
-    with torch.random.fork_rng():
-        return len(kinds[name].initial_rows(_fitted(vocabulary)[name], 1))
 
 
 def _take_times(events: EventEncoder, before: EventEncoder) -> str:

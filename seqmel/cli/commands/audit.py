@@ -68,12 +68,10 @@ def audit(
     ] = None,
 ) -> None:
     """Attack the vectors: re-identification, attribute inference, membership inference."""
-    import json
-
     from rich.console import Console
 
     from seqmel.api.model import load
-    from seqmel.core.atomic_files import atomic_write, check_result
+    from seqmel.core.atomic_files import check_result, write_json
     from seqmel.core.progress import console_progress
     from seqmel.data.sources.several import named_events
 
@@ -98,9 +96,7 @@ def audit(
         device=device_option(device),
         progress=console_progress(),
     )
-    if output is not None:
-        with atomic_write(output) as partial:
-            partial.write_text(json.dumps(found.to_json(), indent=1), encoding="utf-8")
+    write_json(output, found.to_json())
     console = Console(highlight=False)
     for table in found.tables():
         console.print(table)

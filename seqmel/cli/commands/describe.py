@@ -38,12 +38,10 @@ def describe(
 ) -> None:
     """Show what a model would learn from: column roles, sequence lengths, gaps between events."""
     checked = read_options(config, settings, **columns)
-    import json
-
     from rich.console import Console
     from rich.markup import escape
 
-    from seqmel.core.atomic_files import atomic_write, check_result
+    from seqmel.core.atomic_files import check_result, write_json
     from seqmel.data.fitting.description import describe_source
     from seqmel.data.fitting.timeline import open_and_explain
 
@@ -53,9 +51,7 @@ def describe(
     facts = describe_source(source, schema)
     for column, why in reasons.items():
         facts["columns"][column]["why"] = why
-    if json_file is not None:
-        with atomic_write(json_file) as partial:
-            partial.write_text(json.dumps(facts, indent=1, default=str), encoding="utf-8")
+    write_json(json_file, facts, default=str)
     console = Console(highlight=False, width=max(100, Console().width))
     layout = "one row per client, list columns" if source.nested else "one row per event"
     console.print(

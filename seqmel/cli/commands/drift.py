@@ -190,15 +190,11 @@ def _compare_embeddings(
 
 def _written(found: Drift | InputDrift, json_file: Path | None) -> Console:
     """Print the table, write the results as JSON if asked, and return the console."""
-    import json
-
     from rich.console import Console
 
-    from seqmel.core.atomic_files import atomic_write
+    from seqmel.core.atomic_files import write_json
 
-    if json_file is not None:
-        with atomic_write(json_file) as partial:
-            partial.write_text(json.dumps(found.to_json(), indent=1), encoding="utf-8")
+    write_json(json_file, found.to_json())
     console = Console(highlight=False, soft_wrap=True)
     console.print(found.table())
     return console

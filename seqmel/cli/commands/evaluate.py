@@ -349,12 +349,11 @@ def _evaluate_files(
 ) -> None:
     """Score every target, write the requested JSON and PNG files, then print the tables."""
     import functools
-    import json
 
     import pandas as pd
     from rich.console import Console
 
-    from seqmel.core.atomic_files import atomic_write, check_result
+    from seqmel.core.atomic_files import atomic_write, check_result, write_json
     from seqmel.data.tables.labels import named_client, read_column, read_labels, read_observed
     from seqmel.evaluation.feature_sets import standard_rows, with_facts
     from seqmel.evaluation.scoring import score
@@ -423,9 +422,7 @@ def _evaluate_files(
         written.append(
             found[-1].to_json() | {name: curve.to_json() for name, curve in curves.items()}
         )
-    if json_file is not None:
-        with atomic_write(json_file) as partial:
-            partial.write_text(json.dumps(written, indent=1), encoding="utf-8")
+    write_json(json_file, written)
     if options.plot is not None:
         from seqmel.evaluation.picture import draw_curves
 

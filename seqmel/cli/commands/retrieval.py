@@ -62,11 +62,9 @@ def retrieval(
 ) -> None:
     """Re-identify clients by their embeddings: recall@k, CMC, mAP, and verification error rates."""
     kind: Any = one_of("parts", parts, "views", "halves", "slices")
-    import json
-
     from rich.console import Console
 
-    from seqmel.core.atomic_files import atomic_write, check_result
+    from seqmel.core.atomic_files import check_result, write_json
     from seqmel.core.progress import console_progress
     from seqmel.data.sources.several import named_events
     from seqmel.evaluation.retrieval import evaluate_retrieval
@@ -86,9 +84,7 @@ def retrieval(
         device=device_option(device),
         progress=console_progress(),
     )
-    if json_file is not None:
-        with atomic_write(json_file) as partial:
-            partial.write_text(json.dumps(found.to_json(), indent=1), encoding="utf-8")
+    write_json(json_file, found.to_json())
     console = Console(highlight=False, soft_wrap=True)
     console.print(_retrieval_table(found))
     console.print(_verification_table(found))
