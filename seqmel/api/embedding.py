@@ -8,11 +8,11 @@ from __future__ import annotations
 import datetime as dt
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import pandas as pd
@@ -31,6 +31,7 @@ from seqmel.inference.distributed import embed_shared_to_parquet, predict_shared
 from seqmel.inference.embed import embed, embed_to_parquet
 from seqmel.inference.options import OF_VECTORS, EmbedOptions
 from seqmel.inference.per_event import embed_per_event, predict_per_event
+from seqmel.inference.per_source import embed_per_source
 from seqmel.inference.predict import predict, predict_as_of, predict_to_parquet
 from seqmel.inference.spark.run import embed_spark_to_parquet
 from seqmel.inference.update import update_embeddings
@@ -40,6 +41,7 @@ __all__ = [
     "Engine",
     "Moments",
     "Per",
+    "VectorPer",
     "Written",
     "check_together",
     "embedded",
@@ -50,6 +52,7 @@ __all__ = [
 
 Engine: TypeAlias = Literal["duckdb", "spark"]
 Per: TypeAlias = Literal["client", "event"]
+VectorPer: TypeAlias = Literal["client", "event", "source"]
 Moments: TypeAlias = Events | dt.date | int
 """One moment for all clients, or a table of clients and moments."""
 
@@ -81,6 +84,7 @@ class Written:
 def check_together(
     *,
     per: str = "client",
+    kinds: Sequence[str] = get_args(Per),
     only: object = None,
     as_of: object = None,
     state: object = None,
@@ -92,7 +96,8 @@ def check_together(
     """Raise if two of the given options exclude each other.
 
     Args:
-        per: "client" or "event".
+        per: one of `kinds`.
+        kinds: what there can be one row per: client, event, and for vectors also source.
         only: which events, for per event, or None.
         as_of: a moment or a table of moments, or None.
         state: a state file for incremental updates, or None.
@@ -109,31 +114,31 @@ def check_together(
             f"{spelled('engine')} cannot be {engine!r}. Expected one of: duckdb, "
             f"spark.{did_you_mean(engine, ('duckdb', 'spark'))}"
         )
-    if per not in ("client", "event"):
+    if per not in kinds:
         raise ConfigError(
-            f"{spelled('per')} cannot be {per!r}. Expected one of: client, event."
-            f"{did_you_mean(per, ('client', 'event'))}"
+            f"{spelled('per')} cannot be {per!r}. Expected one of: {', '.join(kinds)}."
+            f"{did_you_mean(per, kinds)}"
         )
     if only is not None and per != "event":
         raise ConfigError(f"{spelled('only')} chooses events. It needs {spelled('per event')}.")
     spark = "engine spark"
-    per_event = "per event"
+    rows = f"per {per}"
     given = {
-        per_event: per == "event",
+        rows: per != "client",
         "as_of": as_of is not None,
         "state": state is not None,
         "shard": shard is not None,
         spark: engine == "spark",
     }
     if several:
-        for name in (per_event, "as_of", "state", spark):
+        for name in (rows, "as_of", "state", spark):
             if given[name]:
                 raise ConfigError(
                     f"Several devices cannot be combined with {spelled(name)}. Leave one of "
                     "them out."
                 )
     pairs = [("as_of", "state"), ("as_of", spark), ("state", spark), ("shard", spark)]
-    pairs += [(per_event, name) for name in ("as_of", "state", spark)]
+    pairs += [(rows, name) for name in ("as_of", "state", spark)]
     for one, other in pairs:
         if given[one] and given[other]:
             raise ConfigError(
@@ -147,7 +152,7 @@ def write_embeddings(
     output: str | Path,
     options: EmbedOptions,
     *,
-    per: Per = "client",
+    per: VectorPer = "client",
     only: str | None = None,
     as_of: Moments | None = None,
     state: str | Path | None = None,
@@ -158,6 +163,7 @@ def write_embeddings(
     """Write a file of vectors; the implementation of `Model.embed` with `output`."""
     check_together(
         per=per,
+        kinds=get_args(VectorPer),
         only=only,
         as_of=as_of,
         state=state,
@@ -173,6 +179,8 @@ def write_embeddings(
     given = options.given
     if per == "event":
         return Written(path, *embed_per_event(model, events, path, only=only, **given))
+    if per == "source":
+        return Written(path, *embed_per_source(model, events, path, **given))
     if as_of is not None:
         rows, size = embed_as_of(model, events, _moments(as_of), path, **given)
         return Written(path, rows, size)
@@ -199,7 +207,7 @@ def embedded(
     events: Events,
     options: EmbedOptions,
     *,
-    per: Per = "client",
+    per: VectorPer = "client",
     only: str | None = None,
     as_of: Moments | None = None,
     state: str | Path | None = None,
@@ -207,7 +215,7 @@ def embedded(
     skipped: str | Path | None = None,
     engine: Engine = "duckdb",
 ) -> pd.DataFrame:
-    """Embed into a (rows, D) DataFrame, indexed by client id (and moment, or time and event)."""
+    """Embed into a (rows, D) DataFrame, indexed by client id (and moment, source, or event)."""
     _no_overwrite(options)
     plain = per == "client" and only is as_of is state is history is skipped is None
     if plain and engine == "duckdb":
@@ -225,7 +233,7 @@ def embedded(
             "engine": engine,
         }
         write_embeddings(model, events, path, options, **more)
-        keys = 3 if per == "event" else 1 if as_of is None else 2
+        keys = {"event": 3, "source": 2}.get(per, 1 if as_of is None else 2)
         return _frame(pq.read_table(path), keys=keys)
 
 

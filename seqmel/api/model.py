@@ -19,6 +19,7 @@ from seqmel.api.embedding import (
     Engine,
     Moments,
     Per,
+    VectorPer,
     Written,
     embedded,
     predicted,
@@ -123,7 +124,7 @@ class Model(TrainedModel):
         events: Events,
         output: None = None,
         *,
-        per: Per = "client",
+        per: VectorPer = "client",
         only: str | None = None,
         as_of: Moments | None = None,
         state: str | Path | None = None,
@@ -146,7 +147,7 @@ class Model(TrainedModel):
         events: Events,
         output: str | Path,
         *,
-        per: Per = "client",
+        per: VectorPer = "client",
         only: str | None = None,
         as_of: Moments | None = None,
         state: str | Path | None = None,
@@ -168,7 +169,7 @@ class Model(TrainedModel):
         events: Events,
         output: str | Path | None = None,
         *,
-        per: Per = "client",
+        per: VectorPer = "client",
         only: str | None = None,
         as_of: Moments | None = None,
         state: str | Path | None = None,
@@ -192,7 +193,8 @@ class Model(TrainedModel):
                 for a model of several tables, name -> such events.
             output: a Parquet file to write in bounded memory; None returns the vectors.
             per: "event" gives one row per event: what was known of the client right after it.
-                Events at the same time are one moment.
+                Events at the same time are one moment. "source" gives, of a model of several
+                tables, one row per client and table: the vector of the events of this table alone.
             only: with `per="event"`, "last:N" for the last N events of each client.
             as_of: embed only the events before a moment: a date such as "2024-01-31", or a table of
                 clients and moments, which gives one row of output per row of the table.
@@ -216,9 +218,10 @@ class Model(TrainedModel):
                 nowhere; or a `Progress`.
 
         Returns:
-            Without `output` a DataFrame with D columns, indexed by client id (and moment; or time
-            and `event_number`), clients in the order of the events. With `output` a `Written`: the
-            path, the number of rows and dimensions, and the client counts of an update.
+            Without `output` a DataFrame with D columns, indexed by client id (and moment;
+            `source`; or time and `event_number`), clients in the order of the events. With `output`
+            a `Written`: the path, the number of rows and dimensions, and the client counts of an
+            update.
 
         Raises:
             ConfigError: an option is out of range, or two options exclude each other.

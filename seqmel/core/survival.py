@@ -12,6 +12,8 @@ __all__ = [
     "Bools",
     "Floats",
     "concordance",
+    "concordant_pairs",
+    "expected_events",
     "kaplan_meier",
     "survival_metrics",
 ]
@@ -66,15 +68,53 @@ def concordance(times: Floats, observed: Bools, risks: Floats) -> float:
         >>> concordance(np.array([1.0, 2.0, 3.0]), np.array([True, True, False]), np.zeros(3))
         0.5
     """
+    concordant, comparable = concordant_pairs(times, observed, risks)
+    total = comparable.sum()
+    return float(concordant.sum() / total) if total else float("nan")
+
+
+def concordant_pairs(times: Floats, observed: Bools, risks: Floats) -> tuple[Floats, Floats]:
+    """Return for each event how many of its pairs are concordant, a tie half, and their number.
+
+    The pairs of an event are those with all who are still observed without it.
+
+    Args:
+        times: (N,) times of event or censoring.
+        observed: (N,) whether the event was observed.
+        risks: (N,) predicted risks, in any unit.
+
+    Returns:
+        Two (N,) arrays, zero where no event was observed.
+    """
     rank = np.unique(risks, return_inverse=True)[1]
     # From the last time, censored ones first; of events at one time first those that do not count.
     below, above = (
         _smaller_before(sign * rank, np.lexsort((-sign * rank, observed, -times)))
         for sign in (1, -1)
     )
-    total = (below + above + _ties_before(times, observed, rank))[observed].sum()
-    ties = total - (below + above)[observed].sum()
-    return float((below[observed].sum() + ties / 2) / total) if total else float("nan")
+    ties = _ties_before(times, observed, rank)
+    return (below + ties / 2) * observed, (below + above + ties) * observed
+
+
+def expected_events(times: Floats, survival: Floats, edges: Sequence[float]) -> Floats:
+    """Return how many events are expected of each until its time, the cumulative hazard.
+
+    Between the bounds it rises evenly. After the last bound nothing is expected.
+
+    Args:
+        times: (N,) times of event or censoring.
+        survival: (N, bounds) predicted probabilities that the event comes after each bound.
+        edges: The bounds, increasing.
+    """
+    hazard = -np.log(np.clip(survival, 1e-15, 1.0))
+    bounds = np.array([0.0, *edges])
+    within = np.clip(times, 0.0, bounds[-1])
+    place = np.clip(np.searchsorted(bounds, within, side="right") - 1, 0, len(edges) - 1)
+    row = np.arange(len(times))
+    hazard = np.concatenate([np.zeros((len(times), 1)), hazard], axis=1)
+    low, high = hazard[row, place], hazard[row, place + 1]
+    share = (within - bounds[place]) / (bounds[place + 1] - bounds[place])
+    return np.asarray(low + share * (high - low))
 
 
 def _ties_before(times: Floats, observed: Bools, rank: npt.NDArray[np.intp]) -> Floats:

@@ -5,6 +5,11 @@ highest predictions as are of the second class. Groups can then differ in who is
 (demographic parity), in how many of the second class are found (equal opportunity), in false alarms
 (both together: equalised odds; Hardt, Price, Srebro, NeurIPS 2016, arXiv 1610.02413), and in
 calibration.
+
+Of the time to an event, `concordance` is how many pairs are in the right order, of the pairs of a
+group's events with all clients of the test part; and `expected` is the predicted number of events
+until the end of each observation, or the last bound, over the observed number: 1.2 is a fifth too
+much.
 """
 
 from __future__ import annotations
@@ -20,6 +25,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from seqmel.core.errors import InputError
+from seqmel.core.survival import concordant_pairs, expected_events
+from seqmel.data.tables.survival import observed_times
 from seqmel.evaluation.feature_sets import reference
 from seqmel.evaluation.group_results import GroupGap, GroupRow, Groups
 from seqmel.evaluation.metrics import Floats
@@ -98,6 +105,8 @@ def by_group(
     names = sorted(of_rows.unique(), key=_in_order)
     codes = pd.Index(names).get_indexer(pd.Index(of_rows))
     target = problem.target[tested].astype(np.float64)
+    if problem.edges:
+        target = observed_times(target)[1].astype(np.float64)
     means = _ratios(target, np.ones_like(target), codes, len(names))
     if len(problem.classes) > 2:
         means = np.full(len(names), np.nan)
@@ -138,6 +147,8 @@ def _measures(problem: Problem, of_folds: Sequence[Floats]) -> Measures:
     targets = [problem.target[test] for _, test in problem.splits]
     y = np.concatenate(targets)
     every = np.ones(len(y))
+    if problem.edges:
+        return _survival_measures(targets, of_folds, problem.edges)
     if not problem.classes:
         error = np.concatenate(of_folds).astype(np.float64) - y
         return {"mae": (np.abs(error), every), "bias": (error, every)}
@@ -156,6 +167,21 @@ def _measures(problem: Problem, of_folds: Sequence[Floats]) -> Measures:
         "false_alarms": (selected * (1 - second), 1 - second),
         "calibration": (p - second, every),
     }
+
+
+def _survival_measures(
+    targets: Sequence[npt.NDArray[Any]], of_folds: Sequence[Floats], edges: Sequence[float]
+) -> Measures:
+    """Return the parts of the measures of times to an event."""
+    parts = []
+    for target, found in zip(targets, of_folds, strict=True):
+        times, observed = observed_times(target)
+        survival = found.astype(np.float64)
+        pairs = concordant_pairs(times, observed, -survival.sum(axis=1))
+        happened = (observed & (times <= edges[-1])).astype(np.float64)
+        parts.append((*pairs, expected_events(times, survival, edges), happened))
+    concordant, comparable, expected, happened = map(np.concatenate, zip(*parts, strict=True))
+    return {"concordance": (concordant, comparable), "expected": (expected, happened)}
 
 
 def _selected(p: Floats, count: int) -> Floats:

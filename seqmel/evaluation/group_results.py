@@ -22,6 +22,8 @@ _TITLES = {
     "log_loss": "log-loss",
     "mae": "MAE",
     "bias": "bias",
+    "concordance": "concordance",
+    "expected": "expected / observed",
 }
 
 
@@ -33,8 +35,8 @@ class GroupRow:
         features: Name of the feature set.
         group: The group.
         clients: Number of scored rows.
-        mean: Mean of the target: the fraction of the second of two classes, or of a quantity; NaN
-            for more classes.
+        mean: Mean of the target: the fraction of the second of two classes or of observed events,
+            or of a quantity; NaN for more classes.
         values: Measure -> value; NaN where it is undefined.
         intervals: Measure -> its 95 % interval over bootstrap resamples of the rows.
     """

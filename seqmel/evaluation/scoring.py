@@ -13,7 +13,6 @@ from typing import Any
 
 import pandas as pd
 
-from seqmel.core.errors import ConfigError
 from seqmel.core.progress import Reporting, as_progress
 from seqmel.data.tables.targets import TargetTask
 from seqmel.evaluation.by_group import by_group
@@ -109,11 +108,6 @@ def score(
         y, features, task, folds, seed, split, observed, time_edges
     )
     primary = problem.chosen(metric)
-    if by is not None and problem.edges:
-        raise ConfigError(
-            "Groups (--by) are compared for classes and quantities, not for the time to an event. "
-            "Leave by out, or score the rows of each group."
-        )
     matrices = {
         name: feature_matrix(table.loc[scored.index], name) for name, table in matched.items()
     }

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import seqmel
 from seqmel.cli.main import app
 from seqmel.core.errors import ConfigError, InputError, SchemaError, SeqmelError
-from seqmel.core.survival import kaplan_meier
+from seqmel.core.survival import concordant_pairs, expected_events, kaplan_meier
 from seqmel.evaluation.downstream import Booster, LinearProbe
 from seqmel.evaluation.predictions import read_predictions, score_predictions
 
@@ -72,6 +72,37 @@ def test_features_that_carry_the_time_rank_clients_and_both_models_are_calibrate
     assert "at 10, 30, 60" in found.caption
 
 
+def test_groups_have_the_concordance_and_the_expected_events_of_their_own_clients() -> None:
+    half = pd.Series(np.where(np.arange(len(IDS)) % 2, "odd", "even"), IDS, name="half")
+    found = seqmel.score(Y, SETS, by=half, **QUICK).groups
+    assert found is not None
+    rows = {(row.features, row.group): row for row in found.rows}
+    for group in ("odd", "even"):
+        signal, noise = rows["signal", group], rows["noise", group]
+        assert signal.clients == 120
+        assert signal.mean == pytest.approx(OBSERVED[half == group].mean())
+        assert signal.values["concordance"] > 0.65 > 0.6 > noise.values["concordance"]
+        assert signal.values["expected"] == pytest.approx(1, abs=0.25)
+    assert {gap.measure for gap in found.gaps} == {"concordance", "expected"}
+
+
+def test_the_pairs_of_an_event_are_counted_as_a_loop_counts_them() -> None:
+    times, observed = np.ceil(Y.to_numpy() / 20), OBSERVED.to_numpy()
+    risks = np.round(RISK)
+    concordant, comparable = concordant_pairs(times, observed, risks)
+    for i in range(len(times)):
+        later = (times > times[i]) | ((times == times[i]) & ~observed)
+        higher = (risks[i] > risks[later]).sum() + (risks[i] == risks[later]).sum() / 2
+        assert (concordant[i], comparable[i]) == ((higher, later.sum()) if observed[i] else (0, 0))
+
+
+def test_expected_events_are_the_hazard_until_the_end_of_the_observation() -> None:
+    survival = np.exp(-np.array([[10.0, 30.0]]) * 0.02)
+    for time, hazard in ((0, 0), (4, 0.08), (10, 0.2), (25, 0.5), (99, 0.6)):
+        found = expected_events(np.array([float(time)]), survival, (10.0, 30.0))
+        assert found == pytest.approx([hazard])
+
+
 @pytest.mark.parametrize("model", [Booster(trees=5, seed=0, threads=1), LinearProbe(seed=0)])
 def test_without_information_the_survival_is_that_of_kaplan_and_meier(model: Any) -> None:
     signed = np.where(OBSERVED, Y, -Y)
@@ -121,7 +152,6 @@ BAD: dict[str, tuple[dict[str, Any], type[SeqmelError], str]] = {
         "3 folds need 3 observed",
     ),
     "metric": ({"metric": "auroc"}, ConfigError, "none of the time to an event"),
-    "groups": ({"by": OBSERVED}, ConfigError, "not for the time to an event"),
 }
 
 

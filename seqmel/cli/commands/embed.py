@@ -18,7 +18,6 @@ from seqmel.cli.arguments import (
     Only,
     Overwrite,
     ParquetOutput,
-    Per,
     Shard,
     device_option,
     flag,
@@ -53,7 +52,13 @@ def embed(
             help="Reuse the scales of this earlier file of the same dtype, int8 or binary."
         ),
     ] = None,
-    per: Per = "client",
+    per: Annotated[
+        str,
+        typer.Option(
+            help="client; event for one row per event: what was known right after it; or source "
+            "for one row per client and event table."
+        ),
+    ] = "client",
     only: Only = None,
     as_of: AsOf = None,
     state: Annotated[
@@ -90,8 +95,8 @@ def embed(
     overwrite: Overwrite = False,
     log: Log = None,
 ) -> None:
-    """Write one vector per client, client and time, or event; or update vectors from new events."""
-    from seqmel.api.embedding import check_together
+    """Write one vector per client, client and time, event, or source; or update vectors."""
+    from seqmel.api.embedding import VectorPer, check_together
     from seqmel.api.model import load
     from seqmel.cli.log import logged
     from seqmel.core.atomic_files import check_parquet_name
@@ -108,6 +113,7 @@ def embed(
     last_events(only)
     check_together(
         per=per,
+        kinds=get_args(VectorPer),
         only=only,
         as_of=as_of,
         state=state,
@@ -149,6 +155,8 @@ def embed(
         return
     new = f" ({done.new_clients:,} of them new)" if state is not None else ""
     whom = ("event", "events") if per == "event" else ("client", "clients")
+    if per == "source":
+        whom = ("client and source", "clients and sources")
     if as_of is not None:
         whom = ("client and moment", "clients and moments")
     what = (
