@@ -100,9 +100,10 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=400)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--only", nargs="*", default=list(TARGETS), choices=list(TARGETS))
     given = parser.parse_args()
     results: dict[str, Any] = {}
-    for name in TARGETS:
+    for name in given.only:
         events, y = data(name, given.folder, given.clients)
         scores: dict[str, list[float]] = {}
         rows: dict[str, dict[str, Any]] = {}

@@ -351,13 +351,24 @@ def kills() -> Rows:
     return rows
 
 
-def hyperbolic() -> Rows:
-    """Return a row per target: a linear model on the vectors of each kind of space."""
+def hyperbolic(*, temperatures: bool) -> Rows:
+    """Return a row per target: a linear model on the vectors of each kind of space.
+
+    Args:
+        temperatures: whether to show the rows with another temperature, or all others.
+    """
     table = results("hyperbolic")
-    kinds = [name for name in table["features"].unique() if "curvature" in name]
     base = "head, unit vectors: linear"
-    plain = "no head, unit vectors: linear"
-    heads = [name.removesuffix(": linear") for name in (plain, *kinds)]
+    kinds = [
+        name
+        for name in table["features"].unique()
+        if name != base and ("temperature" in name) == temperatures
+    ]
+    if temperatures:
+        sets = table.loc[table["features"].isin(kinds), "data"].unique()
+        table = table[table["data"].isin(sets)]
+    kinds.sort(key=lambda name: ("curvature" in name, name.startswith("no head")))
+    heads = [name.removesuffix(": linear") for name in kinds]
     rows: Rows = [["set", "target, metric", base.removesuffix(": linear"), *heads]]
     for (data, target), of_target in table.groupby(["data", "target"], sort=False):
         values = {
@@ -365,7 +376,7 @@ def hyperbolic() -> Rows:
             for name, rows_of in of_target.groupby("features")
         }
         cells = [number(values[base].mean())]
-        for name in (plain, *kinds):
+        for name in kinds:
             apart = values[name] - values[base]
             half = stats.t.ppf(0.975, len(apart) - 1) * apart.std(ddof=1) / np.sqrt(len(apart))
             cells.append(interval([float(apart.mean()), float(half)], signed=True))
@@ -389,6 +400,25 @@ def safe_negatives() -> Rows:
                     "" if row["copy"] is None else number(row["copy"]),
                 ]
             )
+    return _once(rows)
+
+
+def audit() -> Rows:
+    """Return a row per attack and variant, with a column per set of vectors."""
+    figures = measured("audit")["figures"]
+    sets = list(dict.fromkeys(row["vectors"] for row in figures))
+    rows: Rows = [["attack", "variant, metric", *sets, "chance"]]
+    for attack in dict.fromkeys(row["attack"] for row in figures):
+        for of in dict.fromkeys(row["of"] for row in figures if row["attack"] == attack):
+            found = {r["vectors"]: r for r in figures if (r["attack"], r["of"]) == (attack, of)}
+            values = [found[name]["figure"] for name in sets]
+            cells = [
+                interval([v["mean"], max(v["high"] - v["mean"], v["mean"] - v["low"])])
+                for v in values
+            ]
+            first = found[sets[0]]
+            name = f"{of}, {METRICS.get(first['metric'], first['metric'])}"
+            rows.append([attack, name, *cells, number(first["chance"])])
     return _once(rows)
 
 
@@ -427,7 +457,9 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "parts": parts,
     "battery of sets to choose by": lambda: battery("choose"),
     "battery of sets to confirm": lambda: battery("confirm"),
-    "hyperbolic": hyperbolic,
+    "hyperbolic": lambda: hyperbolic(temperatures=False),
+    "hyperbolic, temperatures": lambda: hyperbolic(temperatures=True),
+    "audit": audit,
     "safe negatives": safe_negatives,
     "ebes": ebes,
     "maps": maps,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
 from seqmel.config.config import Config
 from seqmel.config.event_tables import check_event_tables, event_paths, with_sources
-from seqmel.config.options.base import named
+from seqmel.config.options.base import all_of, named
 from seqmel.config.options.network import EventEncoderOptions
+from seqmel.config.options.objectives import ObjectiveBase
 from seqmel.config.renames import RENAMED_OPTIONS, new_path, with_new_names
 from seqmel.core.errors import ConfigError, did_you_mean
 
@@ -165,6 +166,38 @@ class _EachNameOnce(yaml.SafeLoader):
         return node
 
 
+def _part_of_objective(
+    options: dict[str, Any], names: list[str]
+) -> tuple[dict[str, Any], list[str]] | None:
+    """Return the part of the objective that has an option, and the rest of its name.
+
+    None if there are not several parts, or none of them has the option.
+    """
+    default = [part.name for part in Config().objective]
+    parts = options.get("objective", default)
+    if not names or not isinstance(parts, list):
+        return None
+    found = [dict(p) if isinstance(p, Mapping) else {"name": p} for p in map(named, parts)]
+    by_name = {str(part.get("name")): part for part in found}
+    if names[0] in by_name and len(names) > 1:
+        having, rest = [names[0]], names[1:]
+    else:
+        models = {m.model_fields["name"].default: m for m in get_args(all_of(ObjectiveBase))}
+        having = [
+            name for name in by_name if name in models and names[0] in models[name].model_fields
+        ]
+        rest = names
+    if not having or rest == ["name"]:
+        return None
+    if len(having) > 1:
+        raise ConfigError(
+            f"objective.{names[0]} is an option of {' and '.join(having)}. Name one: "
+            f"objective.{having[0]}.{names[0]}."
+        )
+    options["objective"] = found
+    return by_name[having[0]], rest
+
+
 def _is_nothing(node: yaml.Node) -> bool:
     return isinstance(node, yaml.ScalarNode) and not node.value
 
@@ -191,7 +224,16 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def put(options: dict[str, Any], names: list[str], value: Any) -> None:
-    """Set a dotted option; a part given by name alone (`encoder: gru`) becomes a mapping."""
+    """Set a dotted option; a part given by name alone (`encoder: gru`) becomes a mapping.
+
+    Of several parts of the objective, `objective.coles.curvature` names one. `objective.curvature`
+    is that of the only part that has it, and the other parts stay.
+
+    Raises:
+        ConfigError: several parts of the objective have the option.
+    """
+    if names[0] == "objective" and (part := _part_of_objective(options, names[1:])) is not None:
+        options, names = part
     for name in names[:-1]:
         part = named(options.get(name))
         options[name] = dict(part) if isinstance(part, Mapping) else {}

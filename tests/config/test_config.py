@@ -620,3 +620,18 @@ def test_no_refusal_of_an_option_has_the_words_of_pydantic() -> None:
             )
             assert "np." not in line
     assert refused > 1_000
+
+
+def test_an_option_of_one_part_of_the_objective_leaves_the_other_parts() -> None:
+    settings = ["objective.leave_out.cosine=0.9", "objective.leave_out.cosine_start=1.0"]
+    config = read_config(None, settings)
+    assert [part.name for part in config.objective] == ["coles", "event_prediction"]
+    assert config.leave_out is not None
+    assert (config.leave_out.cosine, config.leave_out.cosine_start) == (0.9, 1.0)
+    named = read_config(None, ["objective.event_prediction.head_size=32"]).objective
+    assert [part.head_size for part in named if part.name != "next_event"] == [128, 32]  # type: ignore[union-attr]
+    alone = read_config(None, ["objective=coles", "objective.head_size=null"])
+    assert [part.name for part in alone.objective] == ["coles"]
+    assert [p.name for p in read_config(None, ["objective.name=coles"]).objective] == ["coles"]
+    with pytest.raises(ConfigError, match=r"Name one: objective\.coles\.head_size"):
+        read_config(None, ["objective.head_size=32"])
