@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from seqmel.core.threads import limit_spinning
+
 __all__ = [
     "AggregateFeatures",
     "AggregatePlan",
@@ -216,6 +218,7 @@ _RENAMED = {
 }
 """Old name -> new name; the old ones are accepted for one release with a warning."""
 
+limit_spinning()  # before anything imports torch
 
 __version__: str
 """Read when it is first asked for; see `seqmel.core.version`."""

@@ -36,7 +36,7 @@ from seqmel.evaluation.retrieval_metrics import (
     retrieval_figures,
     verification,
 )
-from seqmel.inference.embed import open_events_for, sequence_chunks, token_batches
+from seqmel.inference.embed import map_batches, open_events_for, sequence_chunks, token_batches
 from seqmel.model import AnyModel, TrainedModel, as_model
 
 __all__ = ["Parts", "Retrieval", "evaluate_retrieval", "halves", "two_slices"]
@@ -368,12 +368,16 @@ def _embed_watched(
     encoder = model.encoder.to(device).eval()
     vectors = torch.empty(2, len(clients), encoder.vector_size)
     lengths = sequences.lengths[clients].clamp(max=model.config.views.max_length or 1) * 2
-    for part in token_batches(lengths, model.config.events_at_a_time):
+
+    def vectors_of(part: Tensor) -> Tensor:
         chosen = clients[part]
         batch, _ = watched_slices(sequences, chosen, numbers[chosen], **model.config.views.watched)
-        vectors[:, part] = (
-            encoder.encode(batch.to(device)).float().cpu().view(len(chosen), 2, -1).transpose(0, 1)
-        )
+        found: Tensor = encoder.encode(batch.to(device)).float().cpu()
+        return found.view(len(chosen), 2, -1).transpose(0, 1)
+
+    parts = token_batches(lengths, model.config.events_at_a_time)
+    for part, found in map_batches(vectors_of, parts, encoder, device=device):
+        vectors[:, part] = found
     return list(vectors)
 
 
@@ -387,9 +391,14 @@ def _embed_views(
     lengths = views.lengths.clamp(max=most)
     starts = views.starts + views.lengths - lengths
     vectors = torch.empty(len(lengths), encoder.vector_size)
-    for part in token_batches(lengths, model.config.events_at_a_time):
+
+    def vectors_of(part: Tensor) -> Tensor:
         batch = sequences.gather(views.clients[part], starts[part], lengths[part]).to(device)
-        vectors[part] = encoder.encode(batch).float().cpu()
+        return encoder.encode(batch).float().cpu()
+
+    parts = token_batches(lengths, model.config.events_at_a_time)
+    for part, found in map_batches(vectors_of, parts, encoder, device=device):
+        vectors[part] = found
     return vectors
 
 

@@ -6,7 +6,7 @@ import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,7 @@ from seqmel.core.atomic_files import atomic_write, check_output, map_vectors, sc
 from seqmel.core.device import disable_tf32, resolve_device, tune_malloc, with_own_defaults
 from seqmel.core.errors import ModelError, shown
 from seqmel.core.progress import EventsWarning, Reporting, as_progress
+from seqmel.core.threads import map_in_threads
 from seqmel.core.units import count_words
 from seqmel.data.encoding.event_encoding import encode, sequence_schema
 from seqmel.data.fitting.timeline import open_for_schema
@@ -41,6 +42,7 @@ __all__ = [
     "embed_sequences",
     "embed_to_parquet",
     "finite",
+    "map_batches",
     "open_events_for",
     "open_prepared_for",
     "sequence_chunks",
@@ -48,6 +50,8 @@ __all__ = [
     "write_parts",
     "write_tables",
 ]
+
+_Result = TypeVar("_Result")
 
 CHUNK_CLIENTS = 16_384
 """Clients with vectors in memory at a time.
@@ -104,11 +108,43 @@ def embed_sequences(
     """
     most = config.embedding.max_events
     vectors = torch.empty(len(sequences), encoder.output_size)
+
+    def vectors_of(clients: Tensor) -> Tensor:
+        batch = sequences.gather_last(clients, max_events=most).to(device)
+        return encoder.embed(batch).float().cpu()
+
+    batches = token_batches(sequences.lengths.clamp(max=most), config.events_at_a_time)
     with disable_tf32(device):
-        for clients in token_batches(sequences.lengths.clamp(max=most), config.events_at_a_time):
-            batch = sequences.gather_last(clients, max_events=most).to(device)
-            vectors[clients] = encoder.embed(batch).float().cpu()
+        for clients, found in map_batches(vectors_of, batches, encoder, device=device):
+            vectors[clients] = found
     return finite(vectors)
+
+
+def map_batches(
+    function: Callable[[Tensor], _Result],
+    batches: Iterable[Tensor],
+    encoder: SequenceEncoder,
+    *,
+    device: torch.device | str,
+) -> Iterator[tuple[Tensor, _Result]]:
+    """Yield each batch and `function(batch)` in order, computing several where that is faster.
+
+    That is on the CPU, and without a sequence encoder: one that goes from event to event keeps the
+    interpreter busy.
+
+    Args:
+        function: computes with the encoder.
+        batches: positions of clients.
+        encoder: on `device`.
+        device: the device to compute on.
+    """
+
+    def pair(batch: Tensor) -> tuple[Tensor, _Result]:
+        return batch, function(batch)
+
+    if torch.device(device).type == "cpu" and encoder.sequence is None:
+        return map_in_threads(pair, batches)
+    return map(pair, batches)
 
 
 def finite(vectors: Tensor) -> Tensor:

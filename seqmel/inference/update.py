@@ -47,7 +47,7 @@ from seqmel.data.sources.reading import Events, only_clients
 from seqmel.data.sources.shard import Shard
 from seqmel.data.sources.source import EventSource
 from seqmel.data.tables.vector_files import VectorLayout, write_vectors
-from seqmel.inference.embed import finite, no_sequences, open_events_for, token_batches
+from seqmel.inference.embed import finite, map_batches, no_sequences, open_events_for, token_batches
 from seqmel.inference.options import EmbedOptions
 from seqmel.inference.unseen import UnseenColumns
 from seqmel.model import AnyModel, TrainedModel, as_model
@@ -477,13 +477,10 @@ class _Update:
     def _advanced(self, state: _State, clients: Tensor) -> _State:
         """Return the states after the new events of these clients, and store their vectors."""
         lengths = self.sequences.lengths[clients]
-        parts = []
-        order = []
-        for rows in (
-            token_batches(lengths, self.model.config.events_at_a_time)
-            if len(clients)
-            else [clients]
-        ):
+        some = len(clients) > 0
+        batches = token_batches(lengths, self.model.config.events_at_a_time) if some else [clients]
+
+        def part_of(rows: Tensor) -> Summary:
             starts = torch.zeros(len(rows), dtype=torch.int64)
             batch = self.sequences.gather(clients[rows], starts, lengths[rows])
             batch = replace(batch, previous_time=state.last_time[rows])
@@ -497,11 +494,11 @@ class _Update:
             self.vectors[clients[rows].numpy()] = finite(
                 self.encoder.read(summary, *known).float().cpu()
             ).numpy()
-            parts.append(
-                {name: values.float().cpu() for name, values in summary.items()}
-                | {"": torch.column_stack([first, last, self._source_times(state, rows, batch)])}
-            )
-            order.append(rows)
+            times = torch.column_stack([first, last, self._source_times(state, rows, batch)])
+            return {name: values.float().cpu() for name, values in summary.items()} | {"": times}
+
+        found = map_batches(part_of, batches, self.encoder, device=self.device)
+        order, parts = zip(*found, strict=True)
         back = torch.argsort(torch.cat(order))
         merged = {name: torch.cat([part[name] for part in parts])[back] for name in parts[0]}
         times = merged.pop("")

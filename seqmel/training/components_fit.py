@@ -21,7 +21,7 @@ from torch import Tensor
 
 from seqmel.config import Config
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
-from seqmel.inference.embed import embed_sequences, token_batches
+from seqmel.inference.embed import embed_sequences, map_batches, token_batches
 from seqmel.nn.components import PrincipalComponents
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.training.transitions_fit import sample_evenly
@@ -98,15 +98,21 @@ def _components_of_halves(
     """
     lengths = sequences.lengths[clients].clamp(max=config.embedding.max_events)
     clients, lengths = clients[lengths >= _LEAST_EVENTS], lengths[lengths >= _LEAST_EVENTS]
-    halves: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for some in token_batches(lengths, config.events_at_a_time):
+
+    def halves_of(some: Tensor) -> tuple[Tensor, Tensor]:
         batch = sequences.gather_last(clients[some], max_events=config.embedding.max_events)
-        for first, kept in enumerate(halves):
-            vectors = encoder.embed(batch.every_other(first).to("cpu")).float()
-            kept.append(components(encoder.without_categories(vectors)))
-    if not len(clients):
+        even, odd = (
+            components(encoder.without_categories(encoder.embed(half.to("cpu")).float()))
+            for half in (batch.every_other(0), batch.every_other(1))
+        )
+        return even, odd
+
+    parts = token_batches(lengths, config.events_at_a_time)
+    halves = [both for _, both in map_batches(halves_of, parts, encoder, device="cpu")]
+    if not halves:
         return torch.empty(0, components.dim), torch.empty(0, components.dim)
-    return torch.cat(halves[0]), torch.cat(halves[1])
+    even, odd = zip(*halves, strict=True)
+    return torch.cat(even), torch.cat(odd)
 
 
 def _reliable(even: Tensor, odd: Tensor) -> Tensor:

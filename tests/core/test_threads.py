@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Barrier, get_ident
 
 import numpy as np
 import pytest
@@ -131,3 +134,59 @@ def test_threads_of_the_command_line_are_set_before_it_runs(
     assert ended.value.code == 2
     assert "nowhere.parquet" in capsys.readouterr().err
     assert threads.thread_count() == 5
+
+
+def test_items_run_at_once_in_order_with_the_mode_and_threads_of_the_caller() -> None:
+    torch.set_num_threads(4)
+    meeting = Barrier(4)
+
+    def seen(item: int) -> tuple[int, int, bool]:
+        meeting.wait(timeout=60)  # four at once, or it breaks
+        return item, torch.get_num_threads(), torch.is_inference_mode_enabled()
+
+    with torch.inference_mode():
+        assert list(threads.map_in_threads(seen, range(4))) == [(i, 1, True) for i in range(4)]
+    assert torch.get_num_threads() == 4
+    meeting = Barrier(2)
+    assert list(threads.map_in_threads(seen, range(2))) == [(i, 2, False) for i in range(2)]
+
+
+def test_with_one_thread_items_run_in_the_thread_of_the_caller() -> None:
+    torch.set_num_threads(1)
+    assert set(threads.map_in_threads(lambda _: get_ident(), range(3))) == {get_ident()}
+
+
+def test_after_an_error_no_further_item_is_begun() -> None:
+    torch.set_num_threads(2)
+    begun = []
+
+    def fails(item: int) -> None:
+        begun.append(item)
+        raise ValueError(item)
+
+    with pytest.raises(ValueError, match="0"):
+        list(threads.map_in_threads(fails, range(1000)))
+    assert len(begun) < 1000
+    assert torch.get_num_threads() == 2
+
+
+def test_waiting_threads_sleep_soon_unless_the_environment_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for given in ({}, {"GOMP_SPINCOUNT": "7"}, {"OMP_WAIT_POLICY": "active"}):
+        for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+        threads.limit_spinning()
+        expected = given.get("GOMP_SPINCOUNT", None if given else "4000")
+        assert threads.os.environ.get("GOMP_SPINCOUNT") == expected
+
+
+def test_importing_the_library_sets_it_before_torch_is_imported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    shows = "import seqmel, os, sys; print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", shows], text=True) == "4000 False\n"
