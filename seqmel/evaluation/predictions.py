@@ -19,6 +19,7 @@ from seqmel.data.tables.labels import (
     column_names,
     has_column,
     locate_ids,
+    own_time_column,
     read_column,
     recognise_task,
 )
@@ -232,6 +233,7 @@ def _table_of(
     time_column: str | None,
     names: Sequence[str],
 ) -> pd.DataFrame:
+    time_column = own_time_column(predictions, time_column)
     read = {
         name: read_column(
             predictions, name, option="--column", client=client, time_column=time_column

@@ -132,6 +132,13 @@ def test_predictions_at_moments_are_matched_by_client_and_moment(tmp_path: Path)
     assert scores["metrics"]["auroc"]["value"] == pytest.approx(
         roc_auc_score(found["left"], found["p"])
     )
+    predictions = found.rename(columns={"day": "event_time"})
+    predictions.to_parquet(tmp_path / "predictions.parquet")
+    done = CliRunner().invoke(
+        app, [*map(str, words), "--time-column", "day"], catch_exceptions=False
+    )
+    assert "120 rows of 40 clients" in " ".join(done.stdout.split())
+    found.to_parquet(tmp_path / "predictions.parquet")
     with pytest.raises(SeqmelError, match="Expected one row per client"):
         CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)
 

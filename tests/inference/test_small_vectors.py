@@ -91,7 +91,10 @@ def test_a_beginning_is_the_beginning_of_the_whole_vector(nested: Model, tmp_pat
     embed_as_of(
         nested, EVENTS, pd.DataFrame(moment), tmp_path / "as_of.parquet", dim=3, device="cpu"
     )
-    assert read_embeddings(tmp_path / "as_of.parquet", time_column="event_time").shape == (2, 3)
+    for named in ("event_time", "time_of_the_labels"):
+        found = read_embeddings(tmp_path / "as_of.parquet", time_column=named)
+        assert found.shape == (2, 3)
+        assert found.index.names == ["client_id", "event_time"]
     done = update_embeddings(
         nested,
         EVENTS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -41,6 +41,7 @@ __all__ = [
     "locate_ids",
     "named_client",
     "open_features",
+    "own_time_column",
     "plain_id",
     "read_by_client",
     "read_column",
@@ -216,6 +217,27 @@ def has_column(table: Table, name: str) -> bool:
     return name in column_names(table)
 
 
+def own_time_column(table: Table, time_column: str | None) -> str | None:
+    """Return the time column of vectors or predictions, which have the time as the events name it.
+
+    Args:
+        table: vectors or predictions.
+        time_column: the time column of the labels, or None.
+
+    Returns:
+        `time_column`, or the only column of times if the table lacks it.
+    """
+    if time_column is None:
+        return None
+    return _or_only_time(_open(table, read=False).columns, time_column)
+
+
+def _or_only_time(columns: Mapping[str, str], time_column: str | None) -> str | None:
+    times = [name for name, kind in columns.items() if re.match(r"TIMESTAMP|DATE", kind)]
+    missing = time_column is not None and time_column not in columns
+    return times[0] if missing and len(times) == 1 else time_column
+
+
 def say_undated(labels: Table, time: str, progress: Progress, *, hint: str = "") -> None:
     """Warn of labels that have the time column of the events, and are taken without it.
 
@@ -350,7 +372,8 @@ def read_embeddings(
             scales in the file (or Arrow table); a bit becomes 0 or 1.
         client: the client column; None recognises it (`client_of_embeddings`).
         time_column: the time column, as `embed_as_of` writes it, if clients have vectors for
-            several times.
+            several times. If the table lacks it, its only column of times is taken, because
+            `embed_as_of` names times as the events do, and labels may not.
         likely: the client column if `client` is None and the table has it, such as that of the
             labels.
 
@@ -373,6 +396,7 @@ def read_embeddings(
     """
     embeddings = collected(embeddings)
     source, client = open_features(embeddings, client, likely)
+    time_column = _or_only_time(source.columns, time_column)
     keys = _keys(source, client, time_column)
     scales = _scales(embeddings, source.label)
     names = _vector_columns(source, client, time_column, packed=scales is not None)
