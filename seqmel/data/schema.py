@@ -34,6 +34,7 @@ __all__ = [
     "SchemaOptions",
     "SourceOptions",
     "SourceSchema",
+    "StatedZone",
     "TimeFormat",
     "TimeUnit",
     "TimeZone",
@@ -113,6 +114,9 @@ TimeFormat: TypeAlias = Annotated[str, AfterValidator(_checked_format)]
 TimeZone: TypeAlias = Annotated[str, AfterValidator(checked_time_zone)]
 """The name of a time zone, such as Europe/Paris."""
 
+StatedZone: TypeAlias = Literal["present", "absent"]
+"""Whether timestamps state their zone, such as 2024-01-31 12:00+03:00."""
+
 
 def dump_without(
     dump: Callable[[Any], dict[str, Any]], model: BaseModel, *names: str
@@ -137,6 +141,7 @@ class SourceSchema(BaseModel):
             table.
         columns: column of the table -> its name on the joint timeline.
         holidays: public holidays of this table alone; empty if it has those of all.
+        stated_zone: as in `EventSchema`, for this table.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -149,10 +154,11 @@ class SourceSchema(BaseModel):
     decimal: Literal[".", ","] = "."
     columns: dict[str, str]
     holidays: tuple[dt.date, ...] = ()
+    stated_zone: StatedZone | None = None
 
     @model_serializer(mode="wrap")
     def _dump(self, dump: Any) -> dict[str, Any]:
-        return dump_without(dump, self, "time_zone", "holidays")
+        return dump_without(dump, self, "time_zone", "holidays", "stated_zone")
 
     def skips(self, column: str) -> bool:
         """Return whether the model ignores a column."""
@@ -181,6 +187,8 @@ class EventSchema(BaseModel):
             have no own ones.
         source: the categorical column that names the table of an event; None for one table.
         sources: name -> one of several event tables; empty for one table.
+        stated_zone: whether the timestamps of the training stated their zone. Those without one are
+            taken for UTC. None if that is unknown, or the times are dates or numbers.
 
     Examples:
         >>> import seqmel
@@ -205,10 +213,12 @@ class EventSchema(BaseModel):
     holidays: tuple[dt.date, ...] = ()
     source: str | None = None
     sources: dict[SourceName, SourceSchema] = {}
+    stated_zone: StatedZone | None = None
 
     @model_serializer(mode="wrap")
     def _dump(self, dump: Any) -> dict[str, Any]:
-        return dump_without(dump, self, "time_zone", "kinds", "holidays", "source", "sources")
+        names = ("time_zone", "kinds", "holidays", "source", "sources", "stated_zone")
+        return dump_without(dump, self, *names)
 
     @property
     def time_zones(self) -> tuple[str, ...]:
@@ -283,6 +293,7 @@ class EventSchema(BaseModel):
             categorical=tuple(own for own, joint in columns.items() if joint in self.categorical),
             numeric=tuple(own for own, joint in columns.items() if joint in self.numeric),
             kinds={own: self.kinds[joint] for own, joint in columns.items() if joint in self.kinds},
+            stated_zone=table.stated_zone,
         )
 
     @property

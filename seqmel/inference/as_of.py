@@ -12,6 +12,7 @@ import dataclasses
 import datetime as dt
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ from seqmel.core.atomic_files import (
 )
 from seqmel.core.device import resolve_device, tune_malloc, with_own_defaults
 from seqmel.core.errors import InputError
-from seqmel.core.progress import Progress, silent, warn
+from seqmel.core.progress import EventsWarning, Progress, silent, warn
 from seqmel.core.units import DAY_US, count_words
 from seqmel.data.kinds.registry import kind_of
 from seqmel.data.schema import EventSchema
@@ -44,7 +45,7 @@ from seqmel.data.sources.client_ids import ids_as
 from seqmel.data.sources.reading import Events, open_events
 from seqmel.data.sources.shard import Shard, places_in_shard
 from seqmel.data.sources.source import ROW, EventSource, ident
-from seqmel.data.sources.times import infer_time_format
+from seqmel.data.sources.times import infer_time_format, other_zone
 from seqmel.data.tables.vector_files import write_vectors
 from seqmel.inference.embed import (
     CHUNK_CLIENTS,
@@ -123,12 +124,16 @@ def read_moments(
         time=_MEDS_TIME if of_meds and _MEDS_TIME in source.columns else schema.time,
         time_unit=schema.time_unit,
         time_format=schema.time_format,
+        stated_zone=schema.stated_zone,
     )
     check_columns(source, rows_schema)
     if source.columns[rows_schema.time] == "VARCHAR" and rows_schema.time_kind == "timestamp":
         found = infer_time_format(source, rows_schema.time, option="or write them as 2024-01-31")
         rows_schema = rows_schema.model_copy(update={"time_format": found})
     _check_rows(source, rows_schema)
+    words = other_zone(source, rows_schema)
+    if words is not None:
+        warnings.warn(words, EventsWarning, stacklevel=2)
     client = ident(schema.client)
     time = ident(rows_schema.time)
     read = source.stream(

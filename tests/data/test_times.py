@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
@@ -19,7 +22,10 @@ from small import batches, card_events, fitted, nested, tiny_config
 from seqmel import EventSequences, SequenceEmbedder
 from seqmel.core.errors import ConfigError, InputError, SchemaError
 from seqmel.core.progress import EventsWarning
+from seqmel.data.encoding.value_encoding import ValueEncoding
 from seqmel.data.fitting.schema_inference import infer_schema
+from seqmel.data.fitting.timeline import open_and_infer, open_for_schema
+from seqmel.data.kinds.registry import check_events
 from seqmel.data.schema import EventSchema, SchemaOptions
 from seqmel.data.sources.parts import PartReader, parts_of, shape_of
 from seqmel.data.sources.reading import open_events, open_unread
@@ -358,3 +364,77 @@ def test_a_long_history_is_not_warned_about() -> None:
     decades = pd.date_range("1871-01-01", "2020-01-01", periods=len(EVENTS)).strftime("%Y-%m-%d")
     table = placed(*decades)
     assert times(table, infer_schema(open_events(table)))
+
+
+ZONED = pc.assume_timezone(EVENTS["event_time"], "Asia/Tokyo")
+OF_TOKYO = EVENTS.set_column(1, "event_time", ZONED)
+
+
+@pytest.mark.parametrize(
+    ("trained", "given", "words"),
+    [
+        (EVENTS, OF_TOKYO, "state a time zone, and those of the training did not"),
+        (OF_TOKYO, EVENTS, "state no time zone, and those of the training did"),
+        (EVENTS, written("%Y-%m-%dT%H:%M:%S+09:00"), "state a time zone"),
+        (OF_TOKYO, written("%Y-%m-%d %H:%M:%S"), "state no time zone"),
+    ],
+)
+def test_times_that_state_a_zone_where_those_of_the_training_did_not_are_said(
+    trained: pa.Table, given: pa.Table, words: str
+) -> None:
+    schema = infer_schema(open_events(trained))
+    with pytest.warns(EventsWarning, match=words):
+        check_events(open_events(given), schema)
+    check_events(open_events(trained), schema)
+
+
+def test_the_same_moments_in_another_zone_are_the_same_times_without_a_word() -> None:
+    schema = infer_schema(open_events(OF_TOKYO))
+    in_paris = OF_TOKYO.set_column(1, "event_time", ZONED.cast(pa.timestamp("us", "Europe/Paris")))
+    iso = pc.strftime(in_paris["event_time"], "%Y-%m-%dT%H:%M:%S%z")
+    expected = times(OF_TOKYO, schema)
+    assert times(in_paris, schema) == expected
+    assert times(OF_TOKYO.set_column(1, "event_time", iso), schema) == expected
+
+
+def test_a_schema_of_an_older_model_and_dates_say_nothing_of_zones() -> None:
+    old = infer_schema(open_events(EVENTS)).model_copy(update={"stated_zone": None})
+    check_events(open_events(OF_TOKYO), old)
+    dates = EVENTS.set_column(1, "event_time", EVENTS["event_time"].cast(pa.date32(), safe=False))
+    check_events(open_events(dates), infer_schema(open_events(OF_TOKYO)))
+    assert infer_schema(open_events(dates)).stated_zone is None
+
+
+def test_each_of_several_tables_keeps_whether_its_times_state_a_zone() -> None:
+    both = {"here": EVENTS, "there": OF_TOKYO}
+    _, schema = open_and_infer(both, SchemaOptions())
+    assert [table.stated_zone for table in schema.sources.values()] == ["absent", "present"]
+    assert schema.stated_zone is None
+    with pytest.warns(EventsWarning, match="event_time.*state a time zone"):
+        open_for_schema(both | {"here": OF_TOKYO}, schema, {})
+
+
+def test_values_of_one_client_say_it_as_a_table_does() -> None:
+    encoding = ValueEncoding(AS_IT_IS, fitted(EVENTS, AS_IT_IS))
+    plain = EVENTS.filter(pc.equal(EVENTS["client_id"], EVENTS["client_id"][0])).to_pylist()
+    encoding.encode(plain)
+    for zoned in (
+        [e | {"event_time": e["event_time"].replace(tzinfo=dt.timezone.utc)} for e in plain],
+        [e | {"event_time": e["event_time"].isoformat() + "+00:00"} for e in plain],
+    ):
+        with pytest.warns(EventsWarning, match="'event_time' state a time zone"):
+            encoding.encode(zoned)
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="only POSIX systems set the zone")
+def test_the_zone_of_the_process_changes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = written("%Y-%m-%d %H:%M:%S")
+    before = times(text, AS_IT_IS), times(EVENTS, AS_IT_IS)
+    try:
+        monkeypatch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        assert (times(text, AS_IT_IS), times(EVENTS, AS_IT_IS)) == before
+        assert fitted(EVENTS, AS_IT_IS) == fitted(text, AS_IT_IS)
+    finally:
+        monkeypatch.undo()
+        time.tzset()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
@@ -20,9 +21,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from seqmel.core.progress import EventsWarning
 from seqmel.data.kinds.registry import kind_of
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.checking import FARTHEST_US, MICROS_PER_UNIT
+from seqmel.data.sources.times import zone_words
 from seqmel.data.vocabulary import CLIP, FIRST, NULL, UNSEEN, NumericScales, Vocabulary
 
 __all__ = ["EncodedValues", "NotPlainError", "ValueEncoding"]
@@ -33,6 +36,7 @@ _ISO = re.compile(
 )
 _PLAIN_ISO = re.compile(r"[1-9]\d{3}-\d\d-\d\d([ T]\d\d:\d\d:\d\d(\.\d{1,6})?)?", re.ASCII)
 _FORMAT = re.compile(r"(%[dmYHMS]|[^%A-Za-z0-9])+")
+_ZONE = re.compile(r"(Z|[+-]\d\d:?\d\d)$", re.ASCII)
 _EPOCH = dt.datetime(1970, 1, 1)
 _MICROSECOND = dt.timedelta(microseconds=1)
 _NONE = type(None)
@@ -186,6 +190,7 @@ class ValueEncoding:
             if isinstance(events, pd.DataFrame):
                 if self.schema.client in events and events[self.schema.client].nunique() > 1:
                     raise NotPlainError
+                self._warn_of_zone(events[self.schema.time])
                 return {name: _of_series(events[name]) for name in names}
             if isinstance(events, Mapping) and _is_single(events[self.schema.time]):
                 events = [events]
@@ -265,6 +270,25 @@ class ValueEncoding:
             z = (np.where(np.isnan(unit), x, log) - center) / scale
         return np.clip(z, -CLIP, CLIP).astype(np.float32)
 
+    def _warn_of_zone(self, times: Any) -> None:
+        """Warn if times state a zone and those of training did not, or the reverse."""
+        before = self.schema.stated_zone
+        if before is None:
+            return
+        if isinstance(times, pd.Series):
+            kind = times.dtype
+            zoned = {isinstance(kind, pd.DatetimeTZDtype)} if kind.kind == "M" else set()
+        else:
+            zoned = {
+                bool(_ZONE.search(time)) if isinstance(time, str) else time.tzinfo is not None
+                for time in times
+                if isinstance(time, dt.datetime) or (isinstance(time, str) and ":" in time)
+            }
+        for found in zoned:
+            words = zone_words("present" if found else "absent", before, repr(self.schema.time))
+            if words is not None:
+                warnings.warn(words, EventsWarning, stacklevel=6)
+
     def _micros(self, values: Any) -> npt.NDArray[np.int64]:
         """Return (E,) int64 microseconds."""
         if isinstance(values, np.ndarray):
@@ -276,6 +300,7 @@ class ValueEncoding:
             if form is not None and not _FORMAT.fullmatch(form):
                 form = ""  # only `encode` reads such text
             found = _micros_together(values, form)
+            self._warn_of_zone(values)
         else:
             unit = MICROS_PER_UNIT[self.schema.time_unit]
             if unit < 1 or not set(map(type, values)) <= {int}:

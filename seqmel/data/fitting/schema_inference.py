@@ -40,6 +40,7 @@ from seqmel.data.sources.times import (
     DAY_OR_MONTH_FIRST,
     ISO_DATE,
     infer_time_format,
+    stated_zone,
     text_time_sql,
 )
 
@@ -234,6 +235,7 @@ def explain_schema(
         kinds=kinds,
         left_out=left_out,
     )
+    schema = schema.model_copy(update={"stated_zone": stated_zone(source, schema)})
     return schema, {c: reasons[c] for c in schema.features}
 
 

@@ -338,6 +338,7 @@ def _joint_schema(members: list[_Member], share: tuple[str, ...]) -> EventSchema
                 time_zone=m.schema.time_zone,
                 decimal=m.schema.decimal,
                 columns={c: _joint(m.name, c, share) for c in m.schema.features},
+                stated_zone=m.schema.stated_zone,
             )
             for m in members
         },

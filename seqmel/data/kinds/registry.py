@@ -14,6 +14,7 @@ from seqmel.data.kinds.base import ColumnKind
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.checking import strange_times, times_key, times_of
 from seqmel.data.sources.source import EventSource
+from seqmel.data.sources.times import other_zone
 
 __all__ = ["KINDS", "check_events", "kind_of"]
 
@@ -45,11 +46,12 @@ def kind_of(schema: EventSchema, column: str) -> ColumnKind[Any]:
 
 def _warn_of_times(source: EventSource, schema: EventSchema) -> None:
     """Warn once per source. The tables of several are checked by themselves."""
-    key = ("strange times", *times_key(schema))
-    if schema.source is None and key not in source.checked:
-        words = source.checked[key] = strange_times(source, schema)
-        if words is not None:
-            warnings.warn(words, EventsWarning, stacklevel=2)
+    for check in (strange_times, other_zone):
+        key = (check.__name__, schema.stated_zone, *times_key(schema))
+        if schema.source is None and key not in source.checked:
+            words = source.checked[key] = check(source, schema)
+            if words is not None:
+                warnings.warn(words, EventsWarning, stacklevel=2)
 
 
 def check_events(source: EventSource, schema: EventSchema) -> None:

@@ -11,6 +11,7 @@ import re
 
 from seqmel.core.errors import InputError, SchemaError
 from seqmel.core.units import count_words
+from seqmel.data.schema import EventSchema, StatedZone
 from seqmel.data.sources.source import EventSource, ident, literal
 
 __all__ = [
@@ -19,7 +20,10 @@ __all__ = [
     "ISO_DATE",
     "infer_time_format",
     "iso_type_sql",
+    "other_zone",
+    "stated_zone",
     "text_time_sql",
+    "zone_words",
 ]
 
 _END = r"\s*$"
@@ -35,6 +39,7 @@ DAY_OR_MONTH_FIRST = rf"^\s*{_DAY}([.]|/|-){_DAY}([.]|/|-)([0-9]{{4}}|[0-9]{{2}}
 DATE_TEXT = rf"{ISO_DATE}|{DAY_OR_MONTH_FIRST}"
 """Start of the text of a date, in either way."""
 
+_ZONE = r"[0-9] ?([Zz]|[+-][0-9:]+)\s*$"  # a date ends like this too
 _SAMPLE_ROWS = 10_000
 _SHAPE = re.compile(r"\s*\d{1,2}([./-])\d{1,2}\1(\d{4}|\d{2})(?:(,? |T)(\S.*?))?\s*")
 _CLOCKS = (
@@ -70,12 +75,65 @@ def iso_type_sql(text: str) -> str:
     It is null otherwise.
     """
     date = f"regexp_matches({text}, {literal(_ISO_DAY + _END)})"
-    zone = f"regexp_matches({text}, '[0-9] ?([Zz]|[+-][0-9:]+)\\s*$')"
+    zone = f"regexp_matches({text}, {literal(_ZONE)})"
     return (
         f"CASE WHEN NOT bool_and(regexp_matches({text}, {literal(ISO_DATE)}) AND "
         f"{text_time_sql(text, None)} IS NOT NULL) THEN NULL WHEN bool_and({date}) THEN 'DATE' "
         f"WHEN bool_or(NOT {date} AND {zone}) THEN 'TIMESTAMPTZ' WHEN count({text}) > 0 THEN "
         "'TIMESTAMP' END"
+    )
+
+
+def stated_zone(source: EventSource, schema: EventSchema) -> StatedZone | None:
+    """Return whether the timestamps state their zone; None for dates and numbers.
+
+    Args:
+        source: The events.
+        schema: The time column, its unit and its format.
+    """
+    kind = source.columns[schema.time]
+    if schema.time_unit != "timestamp":
+        return None
+    if kind == "VARCHAR":
+        if schema.time_format is not None:
+            return "present" if "%z" in schema.time_format.lower() else "absent"
+        name = ident(schema.time)
+        sample = f"(SELECT {name} FROM events WHERE {name} IS NOT NULL LIMIT {_SAMPLE_ROWS})"
+        (kind,) = source.row(f"SELECT {iso_type_sql(name)} FROM {sample}")
+    if kind in ("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE"):
+        return "present"
+    return "absent" if (kind or "").startswith("TIMESTAMP") else None
+
+
+def other_zone(source: EventSource, schema: EventSchema) -> str | None:
+    """Return a warning if the times state a zone and those of training did not, or the reverse.
+
+    Args:
+        source: The events.
+        schema: The columns of one table, as in training.
+    """
+    if schema.stated_zone is None:
+        return None
+    found = stated_zone(source, schema)
+    column = f"column {schema.time!r} of {source.label}"
+    return None if found is None else zone_words(found, schema.stated_zone, column)
+
+
+def zone_words(found: StatedZone, before: StatedZone, column: str) -> str | None:
+    """Return a warning if times differ from those of training in whether they state a zone.
+
+    Args:
+        found: Whether the times state their zone.
+        before: Whether those of training did.
+        column: What they are called in the message.
+    """
+    if found == before:
+        return None
+    states, did = ("a", "did not") if found == "present" else ("no", "did")
+    return (
+        f"The times in {column} state {states} time zone, and those of the training {did}. Times "
+        "without a zone are taken for UTC: if they are local times, all hours and weekdays are "
+        "shifted. Write the times as in the training."
     )
 
 
