@@ -215,6 +215,8 @@ def embed(
         for sequences in chunks:
             if len(sequences):
                 (watch or unseen.see)(sequences)
+                if watch is not None:
+                    unseen.repeats.see(sequences)
             vectors = embed_sequences(encoder, sequences, model.config, device=placed)
             yield sequences.client_ids.combine_chunks(), vectors
             task.advance(len(sequences))

@@ -15,6 +15,7 @@ from seqmel.core.errors import shown
 from seqmel.core.progress import EventsWarning
 from seqmel.data.kinds.registry import kind_of
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
+from seqmel.data.sequences.repeated_events import RepeatedEvents
 from seqmel.model import TrainedModel
 
 __all__ = ["FEWEST_EVENTS", "UnseenColumns"]
@@ -27,13 +28,18 @@ _USUAL = 0.5
 
 
 class UnseenColumns:
-    """Counts the values that the model does not know while sequences are embedded."""
+    """Counts the values that the model does not know while sequences are embedded.
+
+    Attributes:
+        repeats: counts the events that occur more than once.
+    """
 
     def __init__(self, model: TrainedModel) -> None:
         self.model = model
         self._kinds = {name: kind_of(model.schema, name) for name in model.schema.features}
         self.lost = dict.fromkeys(model.schema.features, 0)
         self.seen = dict.fromkeys(model.schema.features, 0)
+        self.repeats = RepeatedEvents()
 
     def see(self, sequences: EncodedSequences) -> None:
         """Count a sample of about ten thousand events of a chunk.
@@ -45,6 +51,7 @@ class UnseenColumns:
         clients = torch.arange(0, len(sequences), step)
         columns = {name: sequences.values(name, clients).numpy() for name in self.lost}
         self.count(columns)
+        self.repeats.see(sequences)
 
     def count(self, columns: Mapping[str, npt.NDArray[Any]]) -> None:
         """Count encoded events. A column is counted in events of a table that has it.
@@ -84,14 +91,14 @@ class UnseenColumns:
         )
 
     def warn(self, *, stacklevel: int = 2) -> None:
-        """Warn about unseen columns.
+        """Warn about unseen columns, and about repeated events.
 
         Args:
             stacklevel: as in `warnings.warn`, counted from the caller.
         """
-        words = self.words()
-        if words is not None:
-            warnings.warn(words, EventsWarning, stacklevel=stacklevel + 1)
+        for words in (self.words(), self.repeats.words()):
+            if words is not None:
+                warnings.warn(words, EventsWarning, stacklevel=stacklevel + 1)
 
     def _is_usual(self, name: str) -> bool:
         statistics = self.model.statistics

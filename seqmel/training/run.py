@@ -45,6 +45,7 @@ from seqmel.data.sequences.prepared import (
     open_prepared,
     write_prepared,
 )
+from seqmel.data.sequences.repeated_events import RepeatedEvents
 from seqmel.data.sources.reading import Events, event_files, is_paths
 from seqmel.data.sources.several import event_tables
 from seqmel.model import AnyModel, TrainedModel, as_model, save_model
@@ -149,6 +150,10 @@ def _prepare_into(
         warn(progress, schema.left_out_words)
     elif model is None and schema.left_out_words:
         progress.say(schema.left_out_words)
+    repeats = RepeatedEvents()
+    repeats.see(open_prepared(folder).sequences)
+    if (words := repeats.words()) is not None:
+        warn(progress, words)
 
 
 @with_own_defaults

@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from small import card_events
 
 from seqmel.core.errors import InputError, SchemaError
+from seqmel.core.progress import EventsWarning
 from seqmel.data.fitting.schema_inference import infer_schema
 from seqmel.data.kinds.registry import check_events
 from seqmel.data.schema import EventSchema
@@ -217,3 +219,22 @@ def test_a_folder_of_two_tables_names_the_files(ending: str, tmp_path: Path) -> 
         InputError, match=f"{b} has no column 'event_time', which other files of {tmp_path} have"
     ):
         check_events(source, schema)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_a_copy_of_a_file_in_a_folder_is_said_and_parts_without_rows_are_not(
+    ending: str, tmp_path: Path
+) -> None:
+    def write(table: pa.Table, name: str) -> None:
+        path = tmp_path / f"{name}.{ending}"
+        pq.write_table(table, path) if ending == "parquet" else pa.csv.write_csv(table, path)
+
+    half = len(EVENTS) // 2
+    for name, table in {"a": EVENTS[:half], "b": EVENTS[half:], "c": EVENTS[:0]}.items():
+        write(table, name)
+    write(EVENTS[:0], "d")
+    assert open_events(tmp_path).row("SELECT count(*) FROM events") == (len(EVENTS),)
+    write(EVENTS[:half], "e")
+    with pytest.warns(EventsWarning, match=rf"e\.{ending} is a copy of .*a\.{ending}, to the byte"):
+        found = open_events(tmp_path)
+    assert found.row("SELECT count(*) FROM events") == (len(EVENTS) + half,)

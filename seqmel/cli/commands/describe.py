@@ -44,6 +44,7 @@ def describe(
     from seqmel.core.atomic_files import check_result, write_json
     from seqmel.data.fitting.description import describe_source
     from seqmel.data.fitting.timeline import open_and_explain
+    from seqmel.data.sequences.repeated_events import repeats_words
 
     tables = event_tables_of(events, config)
     check_result(json_file, tables)
@@ -60,7 +61,8 @@ def describe(
         soft_wrap=True,
     )
     console.print(_spread("events per client", facts["events_per_client"], lambda x: f"{x:,.0f}"))
-    for note in source.notes:
+    repeats = repeats_words(round(facts["repeated_events"] * facts["events"]), facts["events"])
+    for note in (*source.notes, *([repeats] if repeats else [])):
         console.print(escape(note), soft_wrap=True)
     if facts["gap_seconds"]:
         console.print(_spread("gap between events", facts["gap_seconds"], duration_words))

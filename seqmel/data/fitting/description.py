@@ -45,9 +45,16 @@ def describe_source(source: EventSource, schema: EventSchema) -> dict[str, Any]:
         f"FROM events WHERE hash({client}::VARCHAR) % {max(1, events // 2_000_000)} = 0)) WHERE "
         "gap IS NOT NULL"
     )
+    values = ", ".join(map(ident, schema.features))
+    repeated, looked_at = source.row(
+        "SELECT coalesce(sum(n) FILTER (n > 1), 0), coalesce(sum(n), 0) FROM (SELECT count(*) AS n "
+        f"FROM events WHERE hash({client}::VARCHAR) % {max(1, events // 2_000_000)} = 0 GROUP BY "
+        f"{client}, {moment}, {values})"
+    )
     return {
         "events": events,
         "clients": clients,
+        "repeated_events": repeated / max(1, looked_at),
         "nested": source.nested,
         "from_us": low,
         "to_us": high,

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import filecmp
+import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
 from seqmel.core.errors import InputError, shown
 
-__all__ = ["check_plain", "delta_files", "is_meds", "meds_folder"]
+__all__ = ["check_plain", "delta_files", "equal_files", "is_meds", "meds_folder"]
 
 _READ_AS_FILES = {"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"}
 """Reader features of Delta tables that leave their current files readable as they are."""
@@ -19,6 +24,7 @@ _HOW = {
 }
 """Kind of table -> code that reads its current rows."""
 
+_END_BYTES = 4096
 _MEDS_COLUMNS = {"subject_id", "time", "code", "numeric_value"}
 
 
@@ -83,6 +89,35 @@ def check_plain(files: Sequence[str], path: str) -> None:
                 f"replaced or deleted. Pass {_HOW[kind].format(str(folder))} in Python, or "
                 "write its rows to Parquet first."
             )
+
+
+def equal_files(files: Sequence[str]) -> tuple[str, str] | None:
+    """Return two files with the same rows, to the byte; None if there are none.
+
+    Only files of one size are read, from their ends on. Parts without rows do not count.
+
+    Args:
+        files: Parquet, CSV, JSON or Arrow files.
+    """
+    seen: dict[tuple[int, bytes, bytes], str] = {}
+    sizes = Counter(map(os.path.getsize, files))
+    for file in files:
+        size = os.path.getsize(file)
+        if sizes[size] < 2:
+            continue
+        with open(file, "rb") as opened:
+            head = opened.read(_END_BYTES)
+            opened.seek(-min(size, _END_BYTES), os.SEEK_END)
+            other = seen.setdefault((size, head, opened.read()), file)
+        if other != file and filecmp.cmp(other, file, shallow=False) and _has_rows(file, head):
+            return other, file
+    return None
+
+
+def _has_rows(file: str, head: bytes) -> bool:
+    if head.startswith(b"PAR1"):
+        return bool(pq.read_metadata(file).num_rows)
+    return len(head.strip().splitlines()) > 1
 
 
 def _kind_of_table(folder: Path) -> str | None:

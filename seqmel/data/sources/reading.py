@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,13 +23,14 @@ import pyarrow.parquet as pq
 
 from seqmel.core.errors import InputError, SchemaError, did_you_mean, shell_words, shown
 from seqmel.core.memory import memory_bytes
+from seqmel.core.progress import EventsWarning
 from seqmel.core.threads import engine_threads
 from seqmel.core.units import count_words
 from seqmel.data.schema import AS_ASKED, may_be_time, recognise_client
 from seqmel.data.sources.addresses import data_set_at, is_address
 from seqmel.data.sources.arrow_tables import PERIOD, arrow_table, engine_table
 from seqmel.data.sources.csv_files import CSV, Categories, Decimal, register_csv, with_texts
-from seqmel.data.sources.folders import check_plain, delta_files, is_meds, meds_folder
+from seqmel.data.sources.folders import check_plain, delta_files, equal_files, is_meds, meds_folder
 from seqmel.data.sources.source import (
     RESERVED,
     ROW,
@@ -354,6 +356,7 @@ def _register(
     if is_paths(events):
         path = paths_label(events)
         files = event_files(events)
+        _warn_of_copies(path, files)
         table = _other_format(path, files)
         if table is not None:
             return path, {}, _register_table(connection, table, path, raw)
@@ -370,6 +373,21 @@ def _register(
     texts = getattr(events, "__event_texts__", None)
     table = table if texts is None else with_texts(connection, table, texts, categories or {})
     return label, {}, _register_table(connection, table, label, raw, odd)
+
+
+def _warn_of_copies(path: str, files: list[str]) -> None:
+    try:
+        copies = equal_files(files) if len(files) > 1 else None
+    except OSError:  # reading reports it
+        return
+    if copies is not None:
+        first, second = copies
+        warnings.warn(
+            f"{second} is a copy of {first}, to the byte, so each row of it counts twice in "
+            f"{path}. Leave one out, unless that is meant.",
+            EventsWarning,
+            stacklevel=2,
+        )
 
 
 def _other_format(path: str, files: list[str]) -> pa.Table | ds.Dataset | None:
