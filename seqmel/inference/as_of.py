@@ -126,6 +126,10 @@ def read_moments(
         time_format=schema.time_format,
         stated_zone=schema.stated_zone,
     )
+    for column in (rows_schema.client, rows_schema.time):
+        source.require(
+            column, "Each row is a client and a moment, in columns named as those of the events."
+        )
     check_columns(source, rows_schema)
     if source.columns[rows_schema.time] == "VARCHAR" and rows_schema.time_kind == "timestamp":
         found = infer_time_format(source, rows_schema.time, option="or write them as 2024-01-31")

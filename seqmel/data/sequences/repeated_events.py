@@ -53,6 +53,8 @@ class RepeatedEvents:
         step = max(1, math.ceil(sequences.events / _CHUNK_EVENTS))
         clients = torch.arange(0, len(sequences), step)
         places = np.repeat(np.arange(len(clients)), sequences.lengths[clients].numpy())
+        if not len(places):
+            return
         keys = places.astype(np.uint64)
         for name in (sequences.time, *sequences.columns):
             for part in _bits(sequences.values(name, clients).numpy()):
