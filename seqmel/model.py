@@ -375,6 +375,10 @@ def read_description(folder: Path) -> dict[str, Any]:
         ModelError: the folder holds no model or has a newer format, or the file was changed.
     """
     path = folder / _CONFIG
+    if folder.is_file():
+        raise ModelError(
+            f"No model folder at {folder}: it is a file. Train one: seqmel train EVENTS -o MODEL"
+        )
     if not folder.is_dir():
         raise ModelError(
             f"No model folder at {folder}. Train one: seqmel train EVENTS -o {shell_words(folder)}"

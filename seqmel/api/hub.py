@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import Any
 
 from seqmel.api.model import Model, load
 from seqmel.core.atomic_files import MODEL_FILES, atomic_write, check_output
-from seqmel.core.errors import ConfigError, InputError, SeqmelError, one_line
+from seqmel.core.errors import ConfigError, InputError, SeqmelError, one_line, plain
 from seqmel.model import AnyModel
 
 __all__ = ["from_pretrained", "pull_from_hub", "push_to_hub"]
@@ -141,7 +142,7 @@ def from_pretrained(
 
     Raises:
         ModelError: There is neither a folder nor a name of the Hub, or the model is damaged.
-        ConfigError: The package huggingface_hub is missing.
+        ConfigError: The package huggingface_hub is missing, or `name` is no text and no path.
         InputError: There is no such repository, the Hub refuses, or it cannot be reached.
 
     Examples:
@@ -153,6 +154,10 @@ def from_pretrained(
         'model'
         >>> model = seqmel.from_pretrained("my-bank/cards")  # doctest: +SKIP
     """
+    if not isinstance(name, (str, os.PathLike)):
+        raise ConfigError(
+            f"A model cannot be {plain(name)!r}. Expected a folder, or a name of the Hub."
+        )
     if Path(name).exists() or not _REPOSITORY.fullmatch(str(name)):
         return load(name)
     hub = _import()

@@ -5,7 +5,6 @@ Parameters are flat options, or parts given as a name or as a dict of options.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -95,8 +94,6 @@ def sections_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
         Section -> options, as nested dicts that `Config.from_dict` accepts.
     """
     given = {name: _plain(value) for name, value in named_parts(parameters).items()}
-    if isinstance(given.get("init_from"), os.PathLike):
-        given["init_from"] = os.fspath(given["init_from"])
     options: dict[str, Any] = {name: given[name] for name in _FLAT if name in given}
     options |= {
         s: given[name] for name, s in PARTS.items() if name in given and _is_said(name, given[name])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from small import card_events, tiny_config
 
 import seqmel
 from seqmel.api.model import Model
+from seqmel.config import Config
 from seqmel.core.errors import ConfigError, InputError, ModelError
 from seqmel.data.kinds.number import KNOTS
 from seqmel.training.warm_start import warm_start
@@ -122,8 +124,18 @@ def test_what_cannot_be_taken_over_is_one_line(before: Model, tmp_path: Path) ->
     assert not list(tmp_path.iterdir())
 
 
+def test_a_saved_model_and_a_path_stand_for_a_folder(before: Model) -> None:
+    for given in (before, before.folder):
+        config = Config.from_dict({"training": {"init_from": given}})
+        assert config.training.init_from == str(before.folder)
+    with pytest.raises(ModelError, match="in memory only"):
+        Config.from_dict({"training": {"init_from": dataclasses.replace(before, folder=None)}})
+
+
 def test_a_folder_is_loaded_by_its_path(before: Model) -> None:
     assert before.folder is not None
     assert seqmel.from_pretrained(before.folder).fingerprint() == before.fingerprint()
+    with pytest.raises(ConfigError, match="A model cannot be 5"):
+        seqmel.from_pretrained(5)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="no_model"):
         seqmel.from_pretrained("no_model")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import os
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from seqmel.config.options.base import (
     Above,
@@ -57,6 +58,12 @@ class TrainingOptions(Options):
     storage: Literal["memory", "memory_map", "device"] = "memory_map"
     """Where sequences are kept in training: in memory, memory-mapped from disk, or on the
     device."""
+
+    @field_validator("init_from", mode="before")
+    @classmethod
+    def _path_of(cls, value: Any) -> Any:
+        """Take the folder of a path or of a saved model."""
+        return os.fspath(value) if isinstance(value, os.PathLike) else value
 
     @model_validator(mode="after")
     def _steps_are_given_for_their_schedule(self) -> TrainingOptions:
