@@ -422,6 +422,17 @@ def audit() -> Rows:
     return _once(rows)
 
 
+def hotpp() -> Rows:
+    """Return a row per set and forecast with the metrics of HoTPP."""
+    rows: Rows = [["set, kinds, horizon", "forecast", "accuracy", "MAE ↓", "OTD ↓", "T-mAP"]]
+    for data, found in measured("hotpp").items():
+        name = f"{data}, {found['by']}, {found['days']} days"
+        for forecast, values in found["rows"].items():
+            cells = [interval(values[m]) for m in ("accuracy", "mae", "otd", "t-map")]
+            rows.append([name, forecast, *cells])
+    return _once(rows)
+
+
 def ebes() -> Rows:
     """Return a row per model: AUROC of the test."""
     found = measured("ebes")["rows"]
@@ -460,6 +471,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "hyperbolic": lambda: hyperbolic(temperatures=False),
     "hyperbolic, temperatures": lambda: hyperbolic(temperatures=True),
     "audit": audit,
+    "hotpp": hotpp,
     "safe negatives": safe_negatives,
     "ebes": ebes,
     "maps": maps,
