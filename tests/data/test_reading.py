@@ -430,6 +430,13 @@ def test_parquet_at_an_address_is_read_as_a_local_file(store: str, tmp_path: Pat
     pq.write_table(EVENTS, tmp_path / "events.parquet")
     local = open_events(f"file://{tmp_path / 'events.parquet'}")
     assert local.row("SELECT count(*) FROM events") == (len(EVENTS),)
+    assert found.left_out == local.left_out == {}
+
+
+def test_keys_of_folders_at_an_address_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "year=2023").mkdir()
+    pq.write_table(EVENTS, tmp_path / "year=2023" / "0.parquet")
+    assert open_events(f"file://{tmp_path}").left_out == {"year": "partition key of the folder"}
 
 
 @pytest.mark.parametrize(

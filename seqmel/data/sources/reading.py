@@ -432,8 +432,9 @@ def _register_table(
 
 
 def _partition_keys(events: ds.Dataset) -> set[str]:
-    partitioning = getattr(events, "partitioning", None)
-    return set(partitioning.schema.names) if partitioning is not None else set()
+    # The schema of the partitioning of a single file names all of its columns.
+    first = next(iter(events.get_fragments()), None)
+    return set() if first is None else set(ds.get_partition_keys(first.partition_expression))
 
 
 def _check_names(names: list[str], label: str) -> None:
