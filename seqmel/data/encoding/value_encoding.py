@@ -23,7 +23,7 @@ import pandas as pd
 
 from seqmel.core.progress import EventsWarning
 from seqmel.data.kinds.registry import kind_of
-from seqmel.data.schema import EventSchema
+from seqmel.data.schema import EventSchema, StatedZone
 from seqmel.data.sources.checking import FARTHEST_US, MICROS_PER_UNIT
 from seqmel.data.sources.times import zone_words
 from seqmel.data.vocabulary import CLIP, FIRST, NULL, UNSEEN, NumericScales, Vocabulary
@@ -284,8 +284,9 @@ class ValueEncoding:
                 for time in times
                 if isinstance(time, dt.datetime) or (isinstance(time, str) and ":" in time)
             }
-        for found in zoned:
-            words = zone_words("present" if found else "absent", before, repr(self.schema.time))
+        if zoned:  # as of a table, one with a zone counts
+            found: StatedZone = "present" if any(zoned) else "absent"
+            words = zone_words(found, before, repr(self.schema.time))
             if words is not None:
                 warnings.warn(words, EventsWarning, stacklevel=6)
 
