@@ -48,6 +48,7 @@ _SIDE_BY_SIDE = (
     1024  # width of a recurrence times how many times as many events: what more memory it may take
 )
 
+_FROM_VECTORS = {"coles", "event_prediction", "supervised_contrastive", "classification"}
 _FROM_STATES = {"next_event", "cpc", "masked_events", "replaced_token"}
 
 LABELLED: tuple[str, ...] = tuple(
@@ -153,6 +154,7 @@ class Config(Options):
         self._objectives_fit(parts)
         if not is_lenient(info):
             self._views_fit(parts)
+            self._vectors_alone(parts)
             self._states_learn(parts)
         self._check_matryoshka()
         loss = self.loss
@@ -213,6 +215,16 @@ class Config(Options):
             if part in ("masked_events", "replaced_token") and self.encoder.name == "none":
                 raise ValueError(
                     f"the objective {part} needs an encoder: gru, lstm or transformer; found none"
+                )
+
+    def _vectors_alone(self, parts: Iterable[str]) -> None:
+        """Raise if batches are encoded in parts and the objective needs more than the vectors."""
+        for part in parts:
+            if self.training.events_at_a_time is not None and part not in _FROM_VECTORS:
+                raise ValueError(
+                    f"the objective {part} needs the states of all events of a batch; leave out "
+                    "training.events_at_a_time, or train with some of: "
+                    f"{', '.join(sorted(_FROM_VECTORS))}"
                 )
 
     def _views_fit(self, parts: Iterable[str]) -> None:

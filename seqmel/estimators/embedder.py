@@ -75,6 +75,7 @@ class SequenceEmbedder(SequenceTransformer):
         epoch_clients: clients per epoch, drawn at random; None takes all, or 100,000 of more if
             `epochs` is None too.
         batch_size: clients per batch.
+        events_at_a_time: encode a batch in parts of so many events, see `TrainingOptions`.
         learning_rate: peak learning rate of AdamW.
         weight_decay: weight decay.
         schedule: "one_cycle", "constant" or "step".
@@ -149,6 +150,7 @@ class SequenceEmbedder(SequenceTransformer):
         epochs: int | None = None,
         epoch_clients: int | None = None,
         batch_size: int = 64,
+        events_at_a_time: int | None = None,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-4,
         schedule: Literal["one_cycle", "constant", "step"] = "one_cycle",
@@ -196,6 +198,7 @@ class SequenceEmbedder(SequenceTransformer):
         self.epochs = epochs
         self.epoch_clients = epoch_clients
         self.batch_size = batch_size
+        self.events_at_a_time = events_at_a_time
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.schedule = schedule

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from seqmel.core.scatter import take_rows
 from seqmel.data.sequences.batch import SequenceBatch, to_device_async
@@ -75,19 +76,29 @@ class Encoded:
         encoder: The encoder.
         batch: The views.
         progress: Training progress in [0, 1].
+        events_at_a_time: If given, vectors are computed from so many events at a time, and again
+            for their gradients. So only the vectors of the whole batch are in memory. The gradients
+            are the same (Gao et al.: Scaling deep contrastive learning batch size under memory
+            limited setup, arXiv 2101.06983, section 3.2; Chen et al., arXiv 1604.06174).
     """
 
     def __init__(
-        self, encoder: SequenceEncoder, batch: ViewBatch, *, progress: float = 0.0
+        self,
+        encoder: SequenceEncoder,
+        batch: ViewBatch,
+        *,
+        progress: float = 0.0,
+        events_at_a_time: int | None = None,
     ) -> None:
         self.encoder = encoder
         self.batch = batch
         self.progress = progress
+        self.events_at_a_time = events_at_a_time
 
     def prefix(self, size: int) -> Encoded:
         """Return a copy whose vectors are truncated to `size`, without encoding again."""
         shorter = Encoded(self.encoder, self.batch, progress=self.progress)
-        vars(shorter).update(states=self.states, vectors=self.vectors[:, :size])
+        vars(shorter).update(vectors=self.vectors[:, :size])
         return shorter
 
     @cached_property
@@ -132,5 +143,22 @@ class Encoded:
     @cached_property
     def vectors(self) -> Tensor:
         """(S, D) vectors, see `SequenceEncoder.pool`."""
+        if self.events_at_a_time is not None:
+            return torch.cat(
+                [
+                    self._recomputed(part)
+                    for part in self.batch.sequences.split(self.events_at_a_time)
+                ]
+            )
         parts = [self.events] if self.encoder.compares_events_alone else self.parts
         return self.encoder.pool(parts, self.batch.sequences)
+
+    def _recomputed(self, sequences: SequenceBatch) -> Tensor:
+        """Encode sequences. What gradients need is not kept, but computed again."""
+
+        def encode(_: Tensor) -> Tensor:
+            return self.encoder.encode(sequences)
+
+        # The tensor says whose random numbers are drawn again: those of its device.
+        vectors: Tensor = checkpoint(encode, sequences.time, use_reentrant=False)
+        return vectors

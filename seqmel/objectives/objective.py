@@ -107,6 +107,7 @@ class Objective(nn.Module):
         super().__init__()
         self.source = ViewSource(config)
         self.progress = 0.0
+        self.events_at_a_time = config.training.events_at_a_time
         self.parts = nn.ModuleDict(
             {
                 o.name: _part(o, config, vocabulary, encoder, codes or {}, traits)
@@ -131,7 +132,9 @@ class Objective(nn.Module):
 
     def losses(self, encoder: SequenceEncoder, batch: ViewBatch) -> dict[str, Tensor]:
         """Compute the loss of each part, a float32 scalar, before its weight is applied."""
-        encoded = Encoded(encoder, batch, progress=self.progress)
+        encoded = Encoded(
+            encoder, batch, progress=self.progress, events_at_a_time=self.events_at_a_time
+        )
         return {name: part(encoded) for name, part in self.parts.items()}
 
     def statistics(self) -> dict[str, Tensor]:

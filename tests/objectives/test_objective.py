@@ -20,6 +20,8 @@ from small import (
 from torch import Tensor
 
 from seqmel.config import methods
+from seqmel.core.errors import ConfigError
+from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.nn.decoder import EventDecoder
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.nn.encoders.recurrent import Recurrent
@@ -229,3 +231,71 @@ def test_masked_events_hide_a_share_of_the_events_and_foretell_just_these() -> N
     states = encoder.states(batch.sequences, masked=hidden, mask_embedding=part.mask_embedding)
     expected = scored(part.decoder, [states[i] for i in hidden], batch, hidden.tolist()).mean()
     torch.testing.assert_close(found, expected)
+
+
+def trained_in_parts(events: int | None, **changes: Any) -> tuple[Tensor, list[Tensor], int]:
+    """The loss of a batch, the gradients, and the numbers that the forward pass keeps for them."""
+    objective, encoder = made(
+        "coles", "event_prediction", training={"events_at_a_time": events}, **changes
+    )
+    kept: list[int] = []
+
+    def keep(values: Tensor) -> Tensor:
+        kept.append(values.numel())
+        return values
+
+    torch.manual_seed(1)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda values: values):
+        loss = objective.total(objective.losses(encoder, views()))
+    loss.backward()
+    gradients = [p.grad for p in (*objective.parameters(), *encoder.parameters())]
+    return loss.detach(), [g for g in gradients if g is not None], sum(kept)
+
+
+@pytest.mark.parametrize("encoder", ["none", "gru", "transformer"])
+@pytest.mark.parametrize("events", [1, 10, 10_000])
+def test_a_batch_encoded_in_parts_has_the_gradients_of_the_whole(encoder: str, events: int) -> None:
+    of = {"encoder": encoder, "event_encoder": {"hidden_size": 16}}
+    loss, gradients, kept = trained_in_parts(None, **of)
+    in_parts = trained_in_parts(events, **of)
+    torch.testing.assert_close(in_parts[0], loss, rtol=1e-5, atol=1e-6)
+    assert len(in_parts[1]) == len(gradients) > 0
+    for found, expected in zip(in_parts[1], gradients, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert in_parts[2] < kept
+
+
+def test_parts_draw_the_same_dropout_again_for_their_gradients() -> None:
+    seen: list[Tensor] = []
+
+    class Watched(Encoded):
+        def _recomputed(self, sequences: SequenceBatch) -> Tensor:
+            torch.manual_seed(3)
+            seen.append(self.encoder.encode(sequences))
+            torch.manual_seed(3)
+            return super()._recomputed(sequences)
+
+    _, encoder = made("coles", event_encoder={"hidden_size": 16, "dropout": 0.5})
+    vectors = Watched(encoder, views(), events_at_a_time=10).vectors
+    assert torch.equal(vectors, torch.cat(seen))
+    weights = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(0))
+    of = [p for p in encoder.parameters() if p.requires_grad]
+    expected = torch.autograd.grad((torch.cat(seen) * weights).sum(), of, allow_unused=True)
+    found = torch.autograd.grad((vectors * weights).sum(), of, allow_unused=True)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_parts_of_a_batch_are_its_sequences_in_order() -> None:
+    whole = batch_of(LENGTHS)
+    for events, sizes in ((1, [1] * 6), (9, [1, 1, 2, 2]), (14, [2, 3, 1]), (99, [6])):
+        parts = list(whole.split(events))
+        assert [len(p) for p in parts] == sizes
+        assert torch.equal(torch.cat([p.time for p in parts]), whole.time)
+        assert torch.equal(torch.cat([p.counts for p in parts]), whole.counts)
+        assert torch.equal(torch.cat([p.columns["level"] for p in parts]), whole.columns["level"])
+
+
+def test_an_objective_of_states_cannot_be_encoded_in_parts() -> None:
+    with pytest.raises(ConfigError, match=r"next_event needs the states .*events_at_a_time"):
+        tiny_config(objective=["coles", "next_event"], training={"events_at_a_time": 100})

@@ -31,6 +31,9 @@ class TrainingOptions(Options):
     too."""
     batch_size: Annotated[int, Field(ge=2, lt=2**31)] = 64
     """Clients per batch."""
+    events_at_a_time: Positive | None = None
+    """Encode a batch in parts of so many events, each again for its gradients: memory hardly grows
+    with batch_size; a step takes up to a third longer. null encodes it as a whole."""
     learning_rate: Above = 1e-3
     """Peak learning rate of AdamW."""
     weight_decay: NotNegative = 1e-4

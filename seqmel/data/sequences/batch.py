@@ -5,7 +5,7 @@ Flat columns of all events, and offsets of the sequences.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
@@ -162,6 +162,41 @@ class SequenceBatch:
         events = torch.nonzero(self.positions() % 2 == first).squeeze(1)
         taken = self._select(events, (self.lengths + 1 - first) // 2)
         return replace(taken, now=self.now, clock=None)
+
+    def split(self, events: int) -> Iterator[SequenceBatch]:
+        """Yield consecutive sequences, of at most so many events together or alone if longer.
+
+        They share the memory of this batch.
+
+        Args:
+            events: Largest number of events.
+        """
+        ends = self.lengths.cumsum(0)
+        begin = done = 0
+        while begin < len(self):
+            most = int(torch.searchsorted(ends, done + events, right=True))
+            end = max(begin + 1, most)
+            stop = int(ends[end - 1])
+            yield self._consecutive(slice(begin, end), slice(done, stop))
+            begin, done = end, stop
+
+    def _consecutive(self, sequences: slice, events: slice) -> SequenceBatch:
+        """Return these sequences, which have these events."""
+        previous, of_sources, now = (
+            None if x is None else x[sequences]
+            for x in (self.previous_time, self.previous_source_times, self.now)
+        )
+        ends = self.offsets[sequences.start : sequences.stop + 1] - events.start
+        return SequenceBatch(
+            {name: values[events] for name, values in self.columns.items()},
+            self.time[events],
+            ends,
+            self.lengths[sequences],
+            previous,
+            of_sources,
+            now,
+            None if self.clock is None else self.clock[events],
+        )
 
     def take(self, events: Tensor) -> SequenceBatch:
         """Return these events (int64) as one sequence."""
