@@ -120,7 +120,11 @@ def run_experiment(
         _check_source(checked, name, root, output)
         _prepare(checked, name, root, output, progress)
         _check_scorable(checked, name, root, output)
-    todo = [cell for cell in _cells(checked) if not _is_done(checked, cell, output)]
+    cells = list(_cells(checked))
+    todo = [cell for cell in cells if not _is_done(checked, cell, output)]
+    if len(todo) < len(cells):
+        there = f"{len(cells) - len(todo):,} of {len(cells):,} cells"
+        progress.say(f"{there} are complete in {output} from before; the rest are computed now")
     with progress.task("cells", len(todo), "cells") as task:
         for cell, seconds in _run_all(todo, plan, root, output, jobs):
             progress.say(f"{cell.data}, {cell.row}, seed {cell.seed}: {seconds:.0f} s")

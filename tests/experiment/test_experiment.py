@@ -100,7 +100,9 @@ def figures(table: Path) -> str:
     return before
 
 
-def test_a_second_run_does_nothing_again(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_run_does_nothing_again_and_says_so(
+    done: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = done
     first = figures(folder / "out" / "table.md")
     (gone,) = (folder / "out" / "cells").glob("cards-gru-*-1.json")
@@ -108,8 +110,12 @@ def test_a_second_run_does_nothing_again(done: Path, monkeypatch: pytest.MonkeyP
     ran: list[Any] = []
     real = seqmel.experiment.run.run_cell
     monkeypatch.setattr(seqmel.experiment.run, "run_cell", lambda *a: (ran.append(a[3]), real(*a)))
-    assert figures(run_experiment(folder / "plan.yaml", folder / "out")) == first
+    again = run_experiment(folder / "plan.yaml", folder / "out", progress=True)
+    assert figures(again) == first
     assert [(cell.row, cell.seed) for cell in ran] == [("gru", 1)]
+    count = len(list((folder / "out" / "cells").glob("*.json")))
+    said = f"{count - 1} of {count} cells are complete in "
+    assert said in capsys.readouterr().err
 
 
 def test_cells_in_processes_give_the_same_and_end_with_the_experiment(folder: Path) -> None:
