@@ -162,6 +162,10 @@ def test_the_command_shows_groups_and_writes_them(tmp_path: Path, in_process: In
     wrong = in_process.seqmel(*words, "--by", "sx")
     assert wrong.returncode == 2
     assert "Name another column with --by" in wrong.stderr
+    of_clients = in_process.seqmel(*words, "--by", "client_id")
+    assert of_clients.returncode == 2
+    assert "'client_id' is the client column of" in of_clients.stderr
+    assert "each client would be a group" in of_clients.stderr
 
 
 def test_a_model_compares_groups_of_the_labels() -> None:

@@ -181,6 +181,11 @@ def read_column(
     source = _open(labels, client)
     client = client or recognise_client(source.columns, source.label)
     source.require(column, f"Name another column with {option}.")
+    if "--by" in option and column == client:
+        raise InputError(
+            f"{column!r} is the client column of {source.label}: each client would be a group. "
+            f"Name another column with {option}."
+        )
     return _series(source, column, ident(column), client, time_column, f"Column {column!r}")
 
 
