@@ -33,6 +33,7 @@ from seqmel.core.atomic_files import (
     check_output,
     map_vectors,
     scratch_folder,
+    translate_disk_full,
 )
 from seqmel.core.device import resolve_device, tune_malloc, with_own_defaults
 from seqmel.core.errors import InputError, ModelError, shell_words
@@ -247,7 +248,10 @@ def update_embeddings(
                 else np.empty(shape, np.float32)
             )
             run = _Update(model, sequences, vectors, placed, shard, seen, anew)
-            with asked.reporter.task("update", len(sequences), "clients") as task:
+            with (
+                asked.reporter.task("update", len(sequences), "clients") as task,
+                translate_disk_full(state),
+            ):
                 known = run.write(new_state, state, task)
             keys = pa.table({model.schema.client: sequences.client_ids})
             write_vectors(partial, keys, vectors, how)

@@ -109,6 +109,16 @@ def test_space_for_what_is_mapped_is_taken_beforehand(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_full_disk_of_the_state_names_the_state_and_not_the_output(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, output = tmp_path / "state.parquet", tmp_path / "out.parquet"
+    monkeypatch.setattr("seqmel.inference.update._Update.write", full)
+    with pytest.raises(OutputError, match=r"The disk is full; .*state\.parquet was not written"):
+        update_embeddings(model, EVENTS, state, output, device="cpu")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_disk_that_is_full_anywhere_else_is_a_line_of_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
