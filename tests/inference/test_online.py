@@ -220,6 +220,16 @@ def test_times_of_every_kind_are_those_of_the_engine(name: str) -> None:
     same(encoding, scorer, [{"time": value, "kind": "a"} for value in values])
 
 
+@pytest.mark.parametrize("end", ["Z", "+03:00"])
+def test_times_of_another_zone_are_warned_of_once_and_not_at_each_call(end: str) -> None:
+    table = pa.table({"client": [0, 1] * 4, "time": ["2023-01-31T12:00:00"] * 8, "kind": ["a"] * 8})
+    encoding, _ = encoding_of(table, schema={"categorical": ["kind"]})
+    events = [{"time": f"2023-01-31T12:00:0{i}{end}", "kind": "a"} for i in range(3)]
+    with pytest.warns(EventsWarning, match="state a time zone, and those of the training did not"):
+        encoding.encode(events)
+    encoding.encode(events)  # a warning would be an error
+
+
 @pytest.mark.parametrize("odd", ["2023-02-31", "31/01/2023", "soon", None, 12.5, float("nan")])
 def test_what_is_no_time_is_left_to_the_engine_and_refused_in_its_words(
     odd: Any, scorer: Scorer

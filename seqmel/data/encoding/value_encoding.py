@@ -73,6 +73,7 @@ class ValueEncoding:
 
     def __init__(self, schema: EventSchema, vocabulary: Vocabulary) -> None:
         self.schema = schema
+        self._warned_of_zone = False
         self._known = {
             name: {None: codes.null_code} | {text: FIRST + i for i, text in enumerate(codes.values)}
             for name, codes in vocabulary.categorical.items()
@@ -273,21 +274,22 @@ class ValueEncoding:
     def _warn_of_zone(self, times: Any) -> None:
         """Warn if times state a zone and those of training did not, or the reverse."""
         before = self.schema.stated_zone
-        if before is None:
+        if before is None or self._warned_of_zone:
             return
         if isinstance(times, pd.Series):
             kind = times.dtype
             zoned = {isinstance(kind, pd.DatetimeTZDtype)} if kind.kind == "M" else set()
         else:
-            zoned = {
-                bool(_ZONE.search(time)) if isinstance(time, str) else time.tzinfo is not None
-                for time in times
-                if isinstance(time, dt.datetime) or (isinstance(time, str) and ":" in time)
+            # a zone is in the last six characters, and most times of a client share them
+            ends = {time[-6:] for time in times if isinstance(time, str) and ":" in time}
+            zoned = {_ZONE.search(end) is not None for end in ends} | {
+                time.tzinfo is not None for time in times if isinstance(time, dt.datetime)
             }
         if zoned:  # as of a table, one with a zone counts
             found: StatedZone = "present" if any(zoned) else "absent"
             words = zone_words(found, before, repr(self.schema.time))
             if words is not None:
+                self._warned_of_zone = True  # once, not at each call
                 warnings.warn(words, EventsWarning, stacklevel=6)
 
     def _micros(self, values: Any) -> npt.NDArray[np.int64]:
