@@ -234,7 +234,7 @@ def __getattr__(name: str) -> Any:
 
         warn_renamed(f"seqmel.{name}", f"seqmel.{_RENAMED[name]}", stacklevel=2)
         name = _RENAMED[name]
-    if name in ("losses", "miners"):
+    if name in ("errors", "losses", "miners"):
         from importlib import import_module
 
         return import_module(f"seqmel.{name}")

@@ -120,6 +120,7 @@ def test_all_errors_are_public() -> None:
         if isinstance(kind, type) and issubclass(kind, Exception)
     }
     assert kinds <= set(seqmel.__all__)
+    assert seqmel.errors.InputError is seqmel.InputError
 
 
 @pytest.mark.parametrize("words", [["--version"], ["version"]])

@@ -52,6 +52,7 @@ def task_words(
     """Return the state of a task in a line: what is done, for how long, how fast, what is left."""
     rate = done / seconds if seconds else 0.0
     of = f" of {total:,}" if total else ""
+    counted = unit.removesuffix("s") if (total or done) == 1 else unit
     left = f", {(total - done) / rate:.0f} s left" if total and rate and done < total else ""
     note = f", {note}" if note else ""
-    return f"{name}: {done:,}{of} {unit}, {seconds:.1f} s, {rate_words(rate, unit)}{left}{note}"
+    return f"{name}: {done:,}{of} {counted}, {seconds:.1f} s, {rate_words(rate, unit)}{left}{note}"
