@@ -126,6 +126,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ends = {"churn": days, "churn_observed": days % 2 == 0}
     loans.assign(**ends).to_parquet(folder / "labels.parquet")
     people[["client_id", "age", "region"]].to_parquet(folder / "features.parquet")
+    known = people[["client_id", "age"]].assign(event_time=pd.Timestamp("2023-03-01"))
+    known.to_parquet(folder / "facts.parquet")
     loans.assign(event_time=at, applied_at=at, application_date=at).to_parquet(
         folder / "applications.parquet"
     )

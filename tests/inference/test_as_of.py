@@ -184,7 +184,7 @@ def test_an_event_at_the_moment_is_not_before_it() -> None:
         (
             pa.table({"client_id": [1], "when": [dt.datetime(2020, 1, 1)]}),
             SchemaError,
-            "No column 'event_time' in the given Table. It has: client_id, when. Each row is a client"
+            "No column 'event_time' in the given Table. It has: client_id, when. Each row",
         ),
         (
             pa.table({"client_id": [1, 2], "event_time": [dt.datetime(2020, 1, 1), None]}),

@@ -108,11 +108,13 @@ def stated_zone(source: EventSource, schema: EventSchema) -> StatedZone | None:
 def other_zone(source: EventSource, schema: EventSchema) -> str | None:
     """Return a warning if the times state a zone and those of training did not, or the reverse.
 
+    With `schema.time_zone` there is no doubt: times without a zone are in UTC, as that option says.
+
     Args:
         source: The events.
         schema: The columns of one table, as in training.
     """
-    if schema.stated_zone is None:
+    if schema.stated_zone is None or schema.time_zone is not None:
         return None
     found = stated_zone(source, schema)
     column = f"column {schema.time!r} of {source.label}"

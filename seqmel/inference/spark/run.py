@@ -22,6 +22,7 @@ from seqmel.data.fitting.holidays import with_holidays
 from seqmel.data.fitting.schema_inference import infer_schema
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sequences.prepared import PreparedSequences, open_prepared, write_prepared
+from seqmel.data.sources.reading import is_paths
 from seqmel.data.tables.vector_files import VectorLayout
 from seqmel.inference.embed import embed_sequences, write_tables
 from seqmel.inference.options import EmbedOptions
@@ -90,6 +91,8 @@ def prepare_spark(
     schema = (
         model.schema if model else with_holidays(infer_schema(source, config.schema), config.schema)
     )
+    if model is None and not is_paths(events):
+        schema = schema.model_copy(update={"stated_zone": None})  # Spark's times are all instants
     with count_events(opened, source, schema, categories=model is None) as counted:
         vocabulary = (
             model.vocabulary

@@ -153,7 +153,12 @@ def test_list_columns_give_the_same_sequences_and_clients_without_events_stay(
 
 def test_a_dataframe_gives_the_same_sequences(tmp_path: Path, spark: Any) -> None:
     events = card_events(20)
-    assert_same(events, spark.createDataFrame(events), tmp_path)
+    ours = contents(prepare(events, tmp_path / "embedded", config=CONFIG))
+    frame = spark.createDataFrame(events)
+    theirs = contents(prepare_spark(frame, tmp_path / "spark", config=CONFIG))
+    # a DataFrame of Spark does not say whether its times stated a zone
+    ours["schema"] = ours["schema"].model_copy(update={"stated_zone": None})
+    assert ours == theirs
 
 
 def test_ids_keep_their_type_also_where_spark_has_none(tmp_path: Path, model: Model) -> None:
