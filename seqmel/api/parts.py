@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from seqmel.config.own_parts import Section, add_options, options_from_signature, remove_options
 from seqmel.core.errors import ConfigError
+from seqmel.core.own_code import name_own_code
 
 __all__ = [
     "forget_parts",
@@ -305,7 +306,13 @@ def _as_loss(part: Callable[..., Any]) -> Callable[..., Any]:
     if isinstance(part, type) and issubclass(part, MetricLoss):
         return part
     make: Callable[..., Any] = part
-    return lambda **options: OwnLoss(make(**options))
+
+    def made(**options: Any) -> Any:
+        with name_own_code(part, "loss"):
+            inner = make(**options)
+        return OwnLoss(inner)
+
+    return made
 
 
 def _table(section: Section) -> MutableMapping[str, Any]:

@@ -20,6 +20,7 @@ from seqmel.config.options.network import (
     RecurrentOptions,
 )
 from seqmel.core.errors import ConfigError, ModelError
+from seqmel.core.own_code import name_own_code
 from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.by_category import ByCategory, category_slots, column_to_pool_by
@@ -156,7 +157,13 @@ class SequenceEncoder(nn.Module):
         """Return the parts of the states: encoded events, output of the sequence encoder."""
         if self.sequence is None:
             return [events]
-        states = self.sequence(events, batch)
+        with name_own_code(self.sequence, "encoder"):
+            states = self.sequence(events, batch)
+        if not isinstance(states, Tensor):
+            raise ConfigError(
+                f"The encoder {type(self.sequence).__name__} returned a {type(states).__name__}. "
+                "Expected a tensor of states, one per event."
+            )
         if states.shape != (len(events), self.sequence.output_size):
             raise ConfigError(
                 f"The encoder {type(self.sequence).__name__} returned states of shape "
@@ -406,9 +413,9 @@ def _sequence_encoder(config: Config, input_size: int) -> Any:
         case NoEncoderOptions():
             return None
         case options:
-            found = ENCODERS[options.name](
-                input_size=input_size, **options.model_dump(exclude={"name"})
-            )
+            made = ENCODERS[options.name]
+            with name_own_code(made, "encoder"):
+                found = made(input_size=input_size, **options.model_dump(exclude={"name"}))
             if not isinstance(getattr(found, "output_size", None), int):
                 raise ConfigError(
                     f"The encoder {options.name} has no whole number output_size. Set "

@@ -14,6 +14,7 @@ from seqmel.config import Config
 from seqmel.config.options.losses import PMLOptions
 from seqmel.config.options.objectives import LeaveOutOptions
 from seqmel.core.distributed import all_gather_with_grad
+from seqmel.core.own_code import name_own_code
 from seqmel.core.poincare_ball import PoincareBall
 from seqmel.objectives.encoded import Encoded
 from seqmel.objectives.look_alikes import ClientTraits, LookAlikes
@@ -74,9 +75,9 @@ class CoLES(nn.Module):
             remembered = config.miner.memory
             # The memory has as many views per client as a batch, if it has any: see `MemoryBank`.
             views = config.views.count * (2 if remembered else 1)
-            self.miner = MINERS[config.miner.name](
-                views=views, **_arguments(config.miner, without=("memory",))
-            )
+            kind = MINERS[config.miner.name]
+            with name_own_code(kind, "miner"):
+                self.miner = kind(views=views, **_arguments(config.miner, without=("memory",)))
             self.miner.ball = self.ball
             self.memory = MemoryBank(size=remembered, width=width) if remembered else None
 

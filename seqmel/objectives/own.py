@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from seqmel.core.errors import ConfigError
+from seqmel.core.own_code import name_own_code
 from seqmel.objectives.encoded import Encoded
 from seqmel.objectives.losses.base import MetricLoss, precisely
 
@@ -39,7 +40,15 @@ class OwnLoss(MetricLoss):
     @precisely
     def forward(self, embeddings: Tensor, *chosen: Any) -> Tensor:
         """The loss of a batch, a scalar; the arguments are those of the module."""
-        loss = _scalar(self.inner(embeddings, *chosen), self.inner)
+        with name_own_code(self.inner, "loss"):
+            found = self.inner(embeddings, *chosen)
+        loss = _scalar(found, self.inner)
+        # A constant zero is the loss of a batch without pairs.
+        if embeddings.requires_grad and not loss.requires_grad and bool(loss):
+            raise ConfigError(
+                f"The loss {type(self.inner).__name__} has no gradient, so it teaches nothing. "
+                "Compute it with torch from the embeddings, without detach, item or no_grad."
+            )
         self.statistics = getattr(self.inner, "statistics", {})
         return loss
 
@@ -57,7 +66,9 @@ class OwnObjective(nn.Module):
 
     def forward(self, encoded: Encoded) -> Tensor:
         """The loss of a batch, a scalar in float32."""
-        return _scalar(self.inner(encoded), self.inner).float()
+        with name_own_code(self.inner, "objective"):
+            found = self.inner(encoded)
+        return _scalar(found, self.inner).float()
 
 
 def _scalar(loss: Any, module: nn.Module) -> Tensor:

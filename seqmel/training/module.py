@@ -12,6 +12,7 @@ from torch import Tensor
 from seqmel.config import Config
 from seqmel.core.distributed import current_rank
 from seqmel.core.embedding_metrics import embedding_metrics
+from seqmel.core.errors import TrainingError
 from seqmel.core.random_streams import Stream, generator
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Encoded, Objective, ViewBatch
@@ -124,6 +125,11 @@ class TrainingModule(lightning.LightningModule):
         self._rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
         losses = self.objective.losses(self.encoder, batch)
         loss = self.objective.total(losses)
+        if not loss.requires_grad:
+            raise TrainingError(
+                "The loss has no gradient, so nothing can be learned. A loss or an encoder of your "
+                "own must compute with torch, without detach, item or no_grad."
+            )
         parts = (
             {f"loss_{name}": part.detach() for name, part in losses.items()}
             if len(losses) > 1

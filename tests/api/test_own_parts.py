@@ -294,6 +294,60 @@ def test_an_encoder_that_returns_too_few_states_is_an_error_of_one_line() -> Non
         trained(encoder=Shorter)
 
 
+class FailingLoss(OwnInfoNCE):
+    def forward(self, embeddings: Tensor, clients: Tensor) -> Tensor:
+        return embeddings @ embeddings
+
+
+class DetachedLoss(OwnInfoNCE):
+    def forward(self, embeddings: Tensor, clients: Tensor) -> Tensor:
+        return super().forward(embeddings.detach(), clients)
+
+
+class UnbuiltLoss(OwnInfoNCE):
+    def __init__(self, width: int = 4) -> None:
+        raise ValueError(f"no {width}")
+
+
+class FailingEncoder(Sums):
+    def forward(self, events: Tensor, batch: Any) -> Tensor:
+        raise KeyError("state")
+
+
+class EncoderOfTwo(Sums):
+    def forward(self, events: Tensor, batch: Any) -> Any:
+        return super().forward(events, batch), None
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"loss": FailingLoss}, r"The loss FailingLoss failed with RuntimeError: mat1 and mat2"),
+        ({"loss": UnbuiltLoss}, r"The loss UnbuiltLoss failed with ValueError: no 4"),
+        ({"loss": DetachedLoss}, r"The loss DetachedLoss has no gradient, so it teaches"),
+        ({"encoder": FailingEncoder}, r"The encoder FailingEncoder failed with KeyError"),
+        ({"encoder": EncoderOfTwo}, r"The encoder EncoderOfTwo returned a tuple"),
+    ],
+)
+def test_an_error_in_a_part_of_ones_own_names_the_part(options: Any, line: str) -> None:
+    with pytest.raises(SeqmelError, match=line) as found:
+        trained(**options)
+    if "failed with" in line:
+        assert "test_own_parts.py, line " in str(found.value)
+        assert found.value.__cause__ is not None  # with the traceback for Python
+
+
+@pytest.mark.parametrize("chosen", [None, torch.zeros(3, 2, 2)], ids=["none", "one tensor"])
+def test_an_error_in_a_miner_of_ones_own_names_the_miner(chosen: Any) -> None:
+    class Odd(PairMiner):
+        def choose(self, block: Any) -> Any:
+            return chosen
+
+    seqmel.register_miner("odd")(Odd)
+    with pytest.raises(SeqmelError, match=r"The miner Odd failed with (Type|Value|Runtime)Error"):
+        trained(loss="contrastive", miner="odd")
+
+
 # --------------------------------------------------------------------------------------------------
 # files, folders
 

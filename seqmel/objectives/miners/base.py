@@ -21,6 +21,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from seqmel.core.own_code import name_own_code
 from seqmel.core.poincare_ball import PoincareBall
 from seqmel.objectives.losses.pairs import (
     Pairs,
@@ -261,9 +262,10 @@ class PairMiner(Miner):
     ) -> tuple[Pairs, Pairs]:
         """Return positive and negative pairs; see `Miner.mine`."""
         anchors = len(clients) if anchors is None else anchors
-        negatives, real = _joined(
-            map(self.choose, self.blocks(embeddings, clients, anchors, excluded)), anchors
-        )
+        with name_own_code(self, "miner"):
+            negatives, real = _joined(
+                map(self.choose, self.blocks(embeddings, clients, anchors, excluded)), anchors
+            )
         rows = torch.arange(anchors, device=clients.device).unsqueeze(1).expand_as(negatives)
         positives = positive_pairs(clients, anchors=anchors, most=self.views)
         return positives, Pairs(rows.reshape(-1), negatives.reshape(-1), real.reshape(-1))
@@ -293,9 +295,10 @@ class TripletMiner(Miner):
     ) -> tuple[Triplets]:
         """Return triplets; see `Miner.mine`."""
         anchors = len(clients) if anchors is None else anchors
-        positive, negative, real = _joined(
-            map(self.choose, self.blocks(embeddings, clients, anchors, excluded)), anchors
-        )
+        with name_own_code(self, "miner"):
+            positive, negative, real = _joined(
+                map(self.choose, self.blocks(embeddings, clients, anchors, excluded)), anchors
+            )
         rows = torch.arange(anchors, device=clients.device).unsqueeze(1).expand_as(positive)
         return (
             Triplets(
