@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 
 from seqmel.config import Config
-from seqmel.core.atomic_files import atomic_write, file_stamps
+from seqmel.core.atomic_files import atomic_write, exclusive_lock, file_stamps
 from seqmel.core.errors import ConfigError, InputError, OutputError, SeqmelError
 from seqmel.core.own_files import import_file, imported_files
 from seqmel.core.progress import Progress, Reporting, as_progress
@@ -99,6 +99,7 @@ def run_experiment(
 
     Raises:
         SeqmelError: The plan or the data are invalid, or training failed. Finished cells are kept.
+        OutputError: Another run is writing the output.
     """
     plan = Path(plan)
     output = Path(output)
@@ -115,6 +116,14 @@ def run_experiment(
     checked = read_plan(plan)
     for name in checked.data:
         _check_first(checked, name, root, output)
+    with exclusive_lock(output.with_name(output.name + ".partial"), output):
+        return _complete(checked, plan, root, output, jobs=jobs, progress=progress)
+
+
+def _complete(
+    checked: Plan, plan: Path, root: Path, output: Path, *, jobs: int, progress: Progress
+) -> Path:
+    """Run the missing cells and write the tables, see `run_experiment`."""
     (output / "cells").mkdir(parents=True, exist_ok=True)
     for name in checked.data:
         _check_source(checked, name, root, output)
@@ -124,7 +133,8 @@ def run_experiment(
     todo = [cell for cell in cells if not _is_done(checked, cell, output)]
     if len(todo) < len(cells):
         there = f"{len(cells) - len(todo):,} of {len(cells):,} cells"
-        progress.say(f"{there} are complete in {output} from before; the rest are computed now")
+        rest = "the rest are computed now" if todo else "none is left"
+        progress.say(f"{there} are complete in {output} from before; {rest}")
     with progress.task("cells", len(todo), "cells") as task:
         for cell, seconds in _run_all(todo, plan, root, output, jobs):
             progress.say(f"{cell.data}, {cell.row}, seed {cell.seed}: {seconds:.0f} s")

@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 
 import seqmel.experiment.run
 import seqmel.training.finetuning.finetune
+from seqmel.core.atomic_files import exclusive_lock
 from seqmel.core.errors import ConfigError, InputError, OutputError, SeqmelError
 from seqmel.experiment import read_plan, run_experiment
 from seqmel.experiment.intervals import half_width
@@ -116,6 +117,17 @@ def test_a_second_run_does_nothing_again_and_says_so(
     count = len(list((folder / "out" / "cells").glob("*.json")))
     said = f"{count - 1} of {count} cells are complete in "
     assert said in capsys.readouterr().err
+    run_experiment(folder / "plan.yaml", folder / "out", progress=True)
+    assert f"{count} of {count} cells are complete in " in (err := capsys.readouterr().err)
+    assert "none is left" in err
+
+
+def test_two_runs_do_not_write_one_output(done: Path) -> None:
+    with (
+        exclusive_lock(done / "out.partial", done / "out"),
+        pytest.raises(OutputError, match=r"Another run is writing .*out just now"),
+    ):
+        run_experiment(done / "plan.yaml", done / "out")
 
 
 def test_cells_in_processes_give_the_same_and_end_with_the_experiment(folder: Path) -> None:
