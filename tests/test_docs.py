@@ -39,7 +39,8 @@ def test_commands_and_flags_of_a_page_exist(page: Path) -> None:
     group: Any = typer.main.get_command(app)
     for command, flags in commands_on(page.read_text(encoding="utf-8")):
         assert command in group.commands, f"{page.name}: seqmel {command}"
-        known = {name for parameter in group.commands[command].params for name in parameter.opts}
+        options = (*group.params, *group.commands[command].params)
+        known = {name for parameter in options for name in parameter.opts}
         assert set(flags) <= known | {"--help"}, (
             f"{page.name}: seqmel {command} {set(flags) - known}"
         )
