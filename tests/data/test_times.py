@@ -414,16 +414,18 @@ def test_each_of_several_tables_keeps_whether_its_times_state_a_zone() -> None:
         open_for_schema(both | {"here": OF_TOKYO}, schema, {})
 
 
-def test_values_of_one_client_say_it_as_a_table_does() -> None:
-    encoding = ValueEncoding(AS_IT_IS, fitted(EVENTS, AS_IT_IS))
+def test_values_of_one_client_say_it_as_a_table_does_and_once() -> None:
+    vocabulary = fitted(EVENTS, AS_IT_IS)
     plain = EVENTS.filter(pc.equal(EVENTS["client_id"], EVENTS["client_id"][0])).to_pylist()
-    encoding.encode(plain)
     for zoned in (
         [e | {"event_time": e["event_time"].replace(tzinfo=dt.timezone.utc)} for e in plain],
         [e | {"event_time": e["event_time"].isoformat() + "+00:00"} for e in plain],
     ):
+        encoding = ValueEncoding(AS_IT_IS, vocabulary)
+        encoding.encode(plain)
         with pytest.warns(EventsWarning, match="'event_time' state a time zone"):
             encoding.encode(zoned)
+        encoding.encode(zoned)  # a warning would be an error
 
 
 @pytest.mark.skipif(not hasattr(time, "tzset"), reason="only POSIX systems set the zone")
