@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from rows import interval
 from scipy import stats
 from scipy.optimize import linear_sum_assignment
 
@@ -251,12 +252,6 @@ def seqmel_forecast(
     found = model.forecast(before, within=within, by=by, top=TOP, as_of=str(moment)).table
     kinds = [name.removeprefix("count=") for name in found if name.startswith("count=")]
     return found, kinds
-
-
-def interval(values: list[float]) -> list[float]:
-    """Return a mean and half of its 95 % interval."""
-    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
-    return [float(np.mean(values)), float(half)]
 
 
 def main() -> None:

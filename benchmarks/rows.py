@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from scipy import stats
 
 from seqmel.evaluation.results import Score
 
@@ -20,3 +23,9 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 def mean_and_half(score: Score) -> list[float]:
     """Return the mean and half of its 95 % interval."""
     return [round(score.mean, 4), round(score.half_width, 4)]
+
+
+def interval(values: Sequence[float]) -> list[float]:
+    """Return the mean of values and half of its 95 % interval by Student's t."""
+    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    return [float(np.mean(values)), float(half)]

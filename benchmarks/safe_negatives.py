@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from rows import interval
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -84,12 +84,6 @@ def copies_found(vectors: pd.DataFrame) -> float | None:
     found = seqmel.similar(vectors - vectors.mean(), k=1)
     originals = found[found["client_id"] < OFFSET]
     return float((originals["similar"] == originals["client_id"] + OFFSET).mean())
-
-
-def interval(values: list[float]) -> list[float]:
-    """Return a mean and half of its 95 % interval."""
-    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
-    return [float(np.mean(values)), float(half)]
 
 
 def main() -> None:
