@@ -274,8 +274,7 @@ class ValueEncoding:
     def _warn_of_zone(self, times: Any) -> None:
         """Warn if times state a zone and those of training did not, or the reverse."""
         before = self.schema.stated_zone
-        settled = self.schema.time_zone is not None
-        if before is None or settled or self._warned_of_zone:
+        if before is None or self._warned_of_zone:
             return
         if isinstance(times, pd.Series):
             kind = times.dtype

@@ -87,12 +87,15 @@ def iso_type_sql(text: str) -> str:
 def stated_zone(source: EventSource, schema: EventSchema) -> StatedZone | None:
     """Return whether the timestamps state their zone; None for dates and numbers.
 
+    With `schema.time_zone` it does not matter, so None: times without a zone are in UTC, as that
+    option says.
+
     Args:
         source: The events.
-        schema: The time column, its unit and its format.
+        schema: The time column, its unit, its format and its time zone.
     """
     kind = source.columns[schema.time]
-    if schema.time_unit != "timestamp":
+    if schema.time_unit != "timestamp" or schema.time_zone is not None:
         return None
     if kind == "VARCHAR":
         if schema.time_format is not None:
@@ -108,13 +111,11 @@ def stated_zone(source: EventSource, schema: EventSchema) -> StatedZone | None:
 def other_zone(source: EventSource, schema: EventSchema) -> str | None:
     """Return a warning if the times state a zone and those of training did not, or the reverse.
 
-    With `schema.time_zone` there is no doubt: times without a zone are in UTC, as that option says.
-
     Args:
         source: The events.
         schema: The columns of one table, as in training.
     """
-    if schema.stated_zone is None or schema.time_zone is not None:
+    if schema.stated_zone is None:
         return None
     found = stated_zone(source, schema)
     column = f"column {schema.time!r} of {source.label}"
