@@ -1,13 +1,14 @@
-"""Compare each stage of seqmel with pytorch-lifestream and with the limits of the machine.
+"""Compare each stage of seqmel with pytorch-lifestream, pragmatiq, and the limits of the machine.
 
-    python benchmarks/compare.py --peer-python ptls/bin/python -o OUT [--stage slices ...] \
-      [--repeats 5]
+    python benchmarks/compare.py --peer-python ptls/bin/python [--pragmatiq-python \
+      pragmatiq/bin/python] -o OUT [--stage slices ...] [--repeats 5]
 
 Every side is a process of its own that waits; they take turns (A B A B ...), so that whatever else
 the machine does falls on all of them. Prints a Markdown table of medians with the smallest and the
 largest, writes it with all figures and the machine to OUT (table.md, figures.json, ratios.png).
 Ratios are taken within a round, by the clock and by the CPU time of all threads; the latter holds
-also where others use the same cores. Without --peer-python only seqmel and the limits are measured.
+also where others use the same cores. Without the Python of another library only seqmel and the
+limits are measured. A stage named "busy" runs beside a process that keeps one core busy.
 `--quick` is for seeing that everything runs: its figures mean nothing.
 """
 
@@ -30,6 +31,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 # a folder in the peer's environment with the version whose preparation imports
 PEER_FALLBACK = "lifestream-0.6.0"
+LIFESTREAM, PRAGMATIQ = "pytorch-lifestream", "pragmatiq"
+SCRIPTS = {LIFESTREAM: "stages_lifestream.py", PRAGMATIQ: "stages_pragmatiq.py"}
 SIZES = {
     "clients": 6000,
     "count": 5,
@@ -41,6 +44,7 @@ SIZES = {
     "views": 320,
     "width": 800,
     "steps": 6,
+    "few": 500,
 }
 QUICK = {
     "clients": 150,
@@ -50,6 +54,7 @@ QUICK = {
     "views": 40,
     "width": 32,
     "steps": 1,
+    "few": 20,
 }
 
 
@@ -60,10 +65,11 @@ class Comparison:
     Attributes:
         stage: the name that --stage takes; several rows may share it.
         title, unit: for the table.
-        ours, theirs, limit: names of runs on the three sides.
+        ours, theirs, limit: names of runs on the three sides; no limit where none is known.
         target: how many times faster than the other side seqmel is to be.
         work: how the limit's rate becomes one in units of the row: "same", or the widths of the
             network whose operations a unit costs, (event layers, encoder, training).
+        beside: the other library.
     """
 
     stage: str
@@ -71,9 +77,10 @@ class Comparison:
     unit: str
     ours: str
     theirs: str
-    limit: str
+    limit: str | None
     target: float | None
     work: tuple[int, str, bool] | None = None
+    beside: str = LIFESTREAM
 
 
 COMPARISONS = (
@@ -106,6 +113,30 @@ COMPARISONS = (
 "events"), "events/s", "embed events", "embed", "product fp32", None, (1, "gru", False)),
     Comparison("embed", ("embed, seqmel's "
 "default"), "events/s", "embed default", "embed", "product fp32", None, (2, "none", False)),
+    Comparison(
+        "online", ("one client of 200 events online, seqmel's "
+"default"), "calls/s", "online", "online", None, None
+    ),
+    Comparison(
+        "busy step", ("training step, seqmel's default, one core "
+"busy"), "clients/s", "step default fp32", "step", "product fp32", None, (2, "none", True)
+    ),
+    Comparison(
+        "busy embed", ("embed, seqmel's default, one core "
+"busy"), "events/s", "embed default", "embed", "product fp32", None, (2, "none", False)
+    ),
+    Comparison(
+        "pragmatiq prepare", "prepare", "events/s", "prepare", "prepare", "sort", None,
+        beside=PRAGMATIQ,
+    ),
+    Comparison(
+        "pragmatiq train", "training, seqmel's default", "events/s", "train events", "train", None,
+        None, beside=PRAGMATIQ,
+    ),
+    Comparison(
+        "pragmatiq embed", "embed, seqmel's default", "events/s", "embed default", "embed",
+        "product fp32", None, (2, "none", False), PRAGMATIQ,
+    ),
 )  # fmt: skip
 STARTS = {
     "seqmel --help": (sys.executable, ["-m", "seqmel", "--help"], 0.3),
@@ -134,9 +165,7 @@ class Side:
             "OMP_NUM_THREADS": str(threads),
             "PYTHONWARNINGS": "ignore",
         }
-        found = (
-            [str(path)] if path else [str(HERE.parent)] if script != "stages_lifestream.py" else []
-        )
+        found = [str(path)] if path else [] if script in SCRIPTS.values() else [str(HERE.parent)]
         self.environment["PYTHONPATH"] = os.pathsep.join(found)
         self._process: subprocess.Popen[str] | None = None
 
@@ -176,18 +205,22 @@ class Side:
 
 @dataclass
 class Sides:
-    """All sides; the other library's preparation may be another version of it."""
+    """All sides; pytorch-lifestream's preparation may be another version of it."""
 
     peer: str | None
+    pragmatiq: str | None
     threads: int
     ours: Side = field(init=False)
-    theirs: Side = field(init=False)
+    theirs: dict[str, Side] = field(init=False)
     limit: Side = field(init=False)
 
     def __post_init__(self) -> None:
         self.ours = Side(sys.executable, "stages_seqmel.py", self.threads)
         self.limit = Side(sys.executable, "stages_limits.py", self.threads)
-        self.theirs = Side(self.peer, "stages_lifestream.py", self.threads)
+        pythons = {LIFESTREAM: self.peer, PRAGMATIQ: self.pragmatiq}
+        self.theirs = {
+            name: Side(python, SCRIPTS[name], self.threads) for name, python in pythons.items()
+        }
 
     def older(self) -> Side | None:
         """The other library in the version beside its environment, where there is one."""
@@ -198,7 +231,7 @@ class Sides:
 
     def close(self) -> None:
         """End all processes."""
-        for side in (self.ours, self.theirs, self.limit):
+        for side in (self.ours, *self.theirs.values(), self.limit):
             side.close()
 
 
@@ -210,65 +243,69 @@ def spread(values: list[float]) -> dict[str, float]:
 def compare(stage: str, sides: Sides, folder: Path, repeats: int) -> list[dict[str, Any]]:
     """Return the rows of a stage: a warm-up round, then `repeats` rounds with alternating runs."""
     rows = [c for c in COMPARISONS if c.stage == stage]
-    theirs, notes = _able(sides, stage, rows[0].theirs, folder)
+    theirs, notes = _able(sides, rows[0], folder)
     runs = {("theirs", rows[0].theirs): theirs} | {("ours", c.ours): sides.ours for c in rows}
-    runs |= {("limit", c.limit): sides.limit for c in rows}
+    runs |= {("limit", c.limit): sides.limit for c in rows if c.limit is not None}
     answers: dict[tuple[str, str], list[dict[str, Any]]] = {run: [] for run in runs}
-    for turn in range(1 + repeats):
-        for run, side in runs.items():
-            answer = side.ask(run[1], folder, stage)
-            if "error" in answer and run[0] != "theirs":
-                sys.exit(f"{run[0]} {run[1]}: {answer['error']}")
-            if turn and "error" not in answer:
-                answers[run].append(answer)
-    if theirs is not sides.theirs:
+    with _busy_core() if stage.startswith("busy") else contextlib.nullcontext():
+        for turn in range(1 + repeats):
+            for run, side in runs.items():
+                answer = side.ask(run[1], folder, stage)
+                if "error" in answer and run[0] != "theirs":
+                    sys.exit(f"{run[0]} {run[1]}: {answer['error']}")
+                if turn and "error" not in answer:
+                    answers[run].append(answer)
+    if theirs not in sides.theirs.values():
         theirs.close()
     load = os.getloadavg()[0]
     return [_row(c, answers, folder) | {"load": load, "notes": notes} for c in rows]
 
 
-def _able(sides: Sides, stage: str, run: str, folder: Path) -> tuple[Side, list[str]]:
+@contextlib.contextmanager
+def _busy_core() -> Iterator[None]:
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _able(sides: Sides, row: Comparison, folder: Path) -> tuple[Side, list[str]]:
     """The other side, or its older version where it cannot do the stage, with the reason."""
-    if sides.peer is None:
-        return sides.theirs, []
-    answer = sides.theirs.ask(run, folder, stage)
+    side = sides.theirs[row.beside]
+    if side.python is None:
+        return side, []
+    answer = side.ask(row.theirs, folder, row.stage)
     if "error" not in answer:
-        return sides.theirs, []
-    older = sides.older()
-    note = f"pytorch-lifestream's {stage} fails with {answer['error']!r}"
-    return (older, [f"{note}; measured with {PEER_FALLBACK}"]) if older else (sides.theirs, [note])
+        return side, []
+    older = sides.older() if row.beside == LIFESTREAM else None
+    note = f"{row.beside}'s {row.theirs} fails with {answer['error']!r}"
+    return (older, [f"{note}; measured with {PEER_FALLBACK}"]) if older else (side, [note])
 
 
 def _row(
     c: Comparison, answers: dict[tuple[str, str], list[dict[str, Any]]], folder: Path
 ) -> dict[str, Any]:
-    from stages_limits import flops_per_event
-
     ours = answers["ours", c.ours]
     theirs = answers["theirs", c.theirs]
-    limit = answers["limit", c.limit]
     rates = {
         name: [a["units"] / a["seconds"] for a in part]
         for name, part in (("ours", ours), ("theirs", theirs))
     }
-    best = [a["units"] / a["seconds"] for a in limit]
-    if c.work is not None:
-        sizes = json.loads((folder / "sizes.json").read_text(encoding="utf-8"))
-        layers, encoder, training = c.work
-        event = sizes["event"] if layers == 1 else 256
-        cost = flops_per_event(
-            event, sizes["hidden"], layers=layers, encoder=encoder, training=training
-        )
-        events = statistics.mean(a.get("events", a["units"]) / a["units"] for a in ours)
-        best = [rate / (cost * events) for rate in best]
-    found: dict[str, Any] = {"stage": c.stage, "title": c.title, "unit": c.unit, "target": c.target}
-    found |= {
+    found: dict[str, Any] = {
+        "stage": c.stage,
+        "title": c.title,
+        "unit": c.unit,
+        "beside": c.beside,
+        "target": c.target,
         "ours": spread(rates["ours"]),
-        "limit": spread(best),
-        "limit_is": c.limit,
         "peak_mb": ours[-1]["peak_mb"],
     }
-    found["share"] = found["ours"]["median"] / found["limit"]["median"]
+    if c.limit is not None:
+        best = _limit(c, ours, answers["limit", c.limit], folder)
+        found |= {"limit": spread(best), "limit_is": c.limit}
+        found["share"] = found["ours"]["median"] / found["limit"]["median"]
     if theirs:
         ratios = [a / b for a, b in zip(rates["ours"], rates["theirs"], strict=True)]
         used = [
@@ -282,6 +319,25 @@ def _row(
             "their_peak_mb": theirs[-1]["peak_mb"],
         }
     return found
+
+
+def _limit(
+    c: Comparison, ours: list[dict[str, Any]], answers: list[dict[str, Any]], folder: Path
+) -> list[float]:
+    """Rates of the limit in units of the row."""
+    from stages_limits import flops_per_event
+
+    rates = [a["units"] / a["seconds"] for a in answers]
+    if c.work is None:
+        return rates
+    sizes = json.loads((folder / "sizes.json").read_text(encoding="utf-8"))
+    layers, encoder, training = c.work
+    event = sizes["event"] if layers == 1 else 256
+    cost = flops_per_event(
+        event, sizes["hidden"], layers=layers, encoder=encoder, training=training
+    )
+    events = statistics.mean(a.get("events", a["units"]) / a["units"] for a in ours)
+    return [rate / (cost * events) for rate in rates]
 
 
 def start_up(peer: str | None, repeats: int) -> list[dict[str, Any]]:
@@ -324,7 +380,7 @@ def memory(sides: Sides, small: Path, large: Path) -> list[dict[str, Any]]:
     """Peak memory of a fresh process that embeds so many clients, and four times as many."""
     rows = []
     names = {"seqmel, from unsorted events": ("stages_seqmel.py", "embed events", sys.executable)}
-    names["pytorch-lifestream"] = ("stages_lifestream.py", "embed", sides.peer)
+    names[LIFESTREAM] = (SCRIPTS[LIFESTREAM], "embed", sides.peer)
     for title, (script, stage, python) in names.items():
         if python is None:
             continue
@@ -390,16 +446,17 @@ def table(figures: dict[str, Any]) -> str:
 def _tables(figures: dict[str, Any]) -> Iterator[str]:
     if figures["rows"]:
         yield (
-            "| stage | unit | pytorch-lifestream | seqmel | ratio | by CPU time | to reach | "
+            "| stage | unit | beside | its rate | seqmel | ratio | by CPU time | to reach | "
             "limit | of it | load |"
         )
-        yield "|---" * 10 + "|"
+        yield "|---" * 11 + "|"
     for row in figures["rows"]:
         target = f"{row['target']:g}x" if row["target"] else "-"
+        share = f"{row['share']:.0%}" if "share" in row else "-"
         yield (
-            f"| {row['title']} | {row['unit']} | {_cell(row.get('theirs'))} | {_cell(row['ours'])} "
-            f"| {_cell(row.get('ratio'))} | {_cell(row.get('cpu_ratio'))} | {target} | "
-            f"{_cell(row['limit'])} | {row['share']:.0%} | {row['load']:.1f} |"
+            f"| {row['title']} | {row['unit']} | {row['beside']} | {_cell(row.get('theirs'))} | "
+            f"{_cell(row['ours'])} | {_cell(row.get('ratio'))} | {_cell(row.get('cpu_ratio'))} | "
+            f"{target} | {_cell(row.get('limit'))} | {share} | {row['load']:.1f} |"
         )
     for note in dict.fromkeys(note for row in figures["rows"] for note in row["notes"]):
         yield f"\n{note}."
@@ -442,11 +499,16 @@ def draw(figures: dict[str, Any], path: Path) -> None:
         axis.plot([ratio["low"], ratio["high"]], [place, place], color="black", linewidth=1)
         if row["target"]:
             axis.plot([row["target"]] * 2, [place - 0.4, place + 0.4], color="#d1495b", linewidth=2)
-    axis.set_yticks(range(len(rows)), [row["title"] for row in rows])
+    titles = [
+        row["title"] if row["beside"] == LIFESTREAM else f"{row['title']}, {row['beside']}"
+        for row in rows
+    ]
+    axis.set_yticks(range(len(rows)), titles)
     axis.set_xscale("log")
     axis.axvline(1, color="black", linewidth=0.8)
     axis.set_xlabel(
-        "times as fast as pytorch-lifestream (line: smallest to largest; red: to reach)"
+        "times as fast as pytorch-lifestream, or as named (line: smallest to largest; red: to "
+        "reach)"
     )
     axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
@@ -471,6 +533,9 @@ def read_options() -> argparse.Namespace:
         help="Python of an environment with pytorch-lifestream 0.7.0; see README.md",
     )
     parser.add_argument(
+        "--pragmatiq-python", help="Python of an environment with pragmatiq; see README.md"
+    )
+    parser.add_argument(
         "-o", "--output", type=Path, required=True, help="a folder for data and figures"
     )
     parser.add_argument(
@@ -487,11 +552,12 @@ def read_options() -> argparse.Namespace:
     )
     options = parser.parse_args()
     options.threads = 1 if options.quick else options.threads
-    options.peer_python = options.peer_python and os.path.abspath(
-        options.peer_python
-    )  # not resolved: a venv's is a link
-    if options.peer_python and not os.path.exists(options.peer_python):
-        parser.error(f"no such Python: {options.peer_python}")
+    for name in ("peer_python", "pragmatiq_python"):
+        if (python := getattr(options, name)) is not None:
+            python = os.path.abspath(python)  # not resolved: a venv's is a link
+            if not os.path.exists(python):
+                parser.error(f"no such Python: {python}")
+            setattr(options, name, python)
     return options
 
 
@@ -505,11 +571,13 @@ def main() -> None:
     repeats = 1 if options.quick else options.repeats
     sizes = SIZES | (QUICK if options.quick else {}) | {"threads": options.threads}
     sizes |= {name: value for name in ("clients", "steps") if (value := getattr(options, name))}
-    if options.peer_python is None:
-        print(
-            "No --peer-python: only seqmel and the limits are measured; benchmarks/README.md "
-            "says how to add the peer."
-        )
+    for flag, name in (("peer", LIFESTREAM), ("pragmatiq", PRAGMATIQ)):
+        asked = any(c.beside == name for c in COMPARISONS if c.stage in stages)
+        if asked and getattr(options, f"{flag}_python") is None:
+            print(
+                f"No --{flag}-python: {name} is not measured; benchmarks/README.md says how to "
+                "add it."
+            )
     figures: dict[str, Any] = {
         "machine": machine(options.threads),
         "sizes": sizes,
@@ -521,7 +589,7 @@ def main() -> None:
     if set(stages) != {"start"}:
         write_data(folder, sizes)
         figures["sizes"] = json.loads((folder / "sizes.json").read_text(encoding="utf-8"))
-    sides = Sides(options.peer_python, options.threads)
+    sides = Sides(options.peer_python, options.pragmatiq_python, options.threads)
     try:
         for stage in stages:
             print(f"{stage} ...", file=sys.stderr, flush=True)

@@ -2,7 +2,8 @@
 
 events.parquet    card-like events of all clients in time order, one row per event prepared/
 the same, by `seqmel prepare` records.parquet   the sequences of `prepared`, one row per client, in
-the other library's types sizes.json        sizes and hyper-parameters
+pytorch-lifestream's types pragmatiq/   the events of the first few clients as pragmatiq reads them
+sizes.json        sizes and hyper-parameters
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ def write_data(folder: Path, sizes: dict[str, Any]) -> None:
         "numbers": list(NUMBERS),
     }
     _write_records(folder)
+    _write_contract(folder, sizes["few"])
     (folder / "sizes.json").write_text(json.dumps({**sizes, **found}), encoding="utf-8")
     known.write_text(json.dumps(sizes), encoding="utf-8")
 
@@ -113,6 +115,30 @@ def _write_records(folder: Path) -> None:
         columns[name] = _lists(table[name], lambda codes: codes.cast(pa.int64()))
     columns |= {name: table[name] for name in NUMBERS}
     pq.write_table(pa.table(columns), folder / "records.parquet")
+
+
+def _write_contract(folder: Path, clients: int) -> None:
+    """Events of the first clients as pragmatiq wants them: client by client, values as texts."""
+    (folder / "pragmatiq").mkdir(exist_ok=True)
+    pairs = ", ".join(f"('{name}', {name}::VARCHAR)" for name in (*CATEGORIES, *NUMBERS))
+    fields = f"map_from_entries(list_filter([{pairs}], lambda pair: pair[2] IS NOT NULL))"
+    events = (
+        f"(SELECT * FROM '{folder / 'events.parquet'}' WHERE client_id IN (SELECT DISTINCT "
+        f"client_id FROM '{folder / 'events.parquet'}' ORDER BY client_id LIMIT {clients}))"
+    )
+    connection = duckdb.connect()
+    connection.execute(
+        "COPY (SELECT client_id::VARCHAR AS user_id, event_time::TIMESTAMP AS ts, 'transaction' AS "
+        f"source, {fields} AS fields FROM {events} ORDER BY client_id, ts) TO "
+        f"'{folder / 'pragmatiq' / 'events.parquet'}' (FORMAT parquet)"
+    )
+    connection.execute(
+        "COPY (SELECT DISTINCT client_id::VARCHAR AS user_id, TIMESTAMP '2030-01-01' AS as_of, "
+        "MAP(['country'], ['none']) AS attributes, [{'key': 'opened', 'ts': TIMESTAMP "
+        f"'2000-01-01'}}] AS lifelong FROM {events} ORDER BY 1) TO "
+        f"'{folder / 'pragmatiq' / 'profiles.parquet'}' (FORMAT parquet)"
+    )
+    connection.close()
 
 
 def _lists(column: pa.ChunkedArray, change: Any) -> pa.ChunkedArray:

@@ -186,5 +186,27 @@ def embed(folder: Path) -> Run:
     return run
 
 
+def online(folder: Path, *, calls: int = 20, length: int = 200) -> Run:
+    """One client's events, encoded already, through a loader to a vector; units are calls."""
+    import torch
+    from ptls.data_load.datasets import inference_data_loader
+
+    longest = max(_records(folder), key=lambda record: len(record["event_time"]))
+    record = {
+        name: value[:length] if torch.is_tensor(value) else value for name, value in longest.items()
+    }
+    module = _module(folder).eval()
+
+    def run() -> dict[str, float]:
+        with torch.inference_mode():
+            for _ in range(calls):
+                for batch in inference_data_loader([record], batch_size=1):
+                    module(batch)
+        return {"units": calls}
+
+    return run
+
+
 if __name__ == "__main__":
-    serve({"prepare": prepare, "slices": slices, "step": step, "loss": loss, "embed": embed})
+    stages = {"prepare": prepare, "slices": slices, "step": step, "loss": loss, "embed": embed}
+    serve({**stages, "online": online})

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from made_data import preparation_config
 from serving import Run, Stage, serve, sizes_of
@@ -114,8 +115,9 @@ def step(
     device: str = "cpu",
     around: Callable[[], Any] | None = None,
     compiled: str | None = None,
+    units: str = "clients",
 ) -> Run:
-    """Draw, forward, backward, clip, AdamW, without a trainer around them; units are clients.
+    """Draw, forward, backward, clip, AdamW, without a trainer around them.
 
     Args:
         folder: of the data.
@@ -125,6 +127,7 @@ def step(
         around: makes a context for the steps, such as one that forbids synchronisation.
         compiled: the backend of torch.compile for encoder and pooling, once for batches of all
             sizes; None is as it is.
+        units: what a rate counts, "clients" or "events" of their views.
     """
     tune_malloc()
     limit_onednn_cache(recurrent=True)  # for all variants of this process
@@ -167,7 +170,8 @@ def step(
                     one(batch)
             events += batch.sequences.events
         _wait(device)
-        return {"units": sizes["steps"] * sizes["batch"], "events": events}
+        clients = sizes["steps"] * sizes["batch"]
+        return {"units": clients if units == "clients" else events, "events": events}
 
     return run
 
@@ -227,6 +231,26 @@ def embed(folder: Path, *, variant: str, device: str = "cpu", source: str = "pre
     return run
 
 
+def online(folder: Path, *, calls: int = 50, length: int = 200) -> Run:
+    """The default model and one client's events as dictionaries to a vector; units are calls."""
+    sizes = sizes_of(folder)
+    prepared = open_prepared(folder / "prepared")
+    config = variant_config(sizes, "default")
+    torch.manual_seed(0)
+    encoder = SequenceEncoder(config, prepared.vocabulary).eval()
+    scorer = Model(config, prepared.schema, prepared.vocabulary, encoder, {}).scorer()
+    frame = pd.read_parquet(folder / "events.parquet")
+    longest = frame["client_id"].value_counts().index[0]
+    events = frame[frame["client_id"] == longest].head(length).to_dict("records")
+
+    def run() -> dict[str, float]:
+        for _ in range(calls):
+            scorer.embed(events)
+        return {"units": calls}
+
+    return run
+
+
 STAGES: dict[str, Stage] = {
     "prepare": prepare,
     "slices": slices,
@@ -237,6 +261,8 @@ STAGES: dict[str, Stage] = {
         for p in ("fp32", "bf16")
     },
     **{f"embed {v}": partial(embed, variant=v) for v in ("like", "own", "default")},
+    "train events": partial(step, variant="default", units="events"),
+    "online": online,
     "embed events": partial(embed, variant="like", source="events.parquet"),
 }
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from in_process import Done, InProcess
 
@@ -44,16 +45,24 @@ def own_process(name: str, *words: object) -> Done:
     return Done(done.returncode, done.stdout, done.stderr)
 
 
-def test_compare_measures_without_the_peer_and_says_so(script: Script, tmp_path: Path) -> None:
-    done = script("compare.py", "--quick", "-o", tmp_path, "--stage", "slices", "--stage", "loss")
+def test_compare_measures_without_the_others_and_says_so(script: Script, tmp_path: Path) -> None:
+    stages = ("slices", "loss", "online", "busy embed", "pragmatiq prepare")
+    words = [word for stage in stages for word in ("--stage", stage)]
+    done = script("compare.py", "--quick", "-o", tmp_path, *words)
     assert done.returncode == 0, done.stderr
-    assert "No --peer-python" in done.stdout
+    assert "No --peer-python: pytorch-lifestream is not measured" in done.stdout
+    assert "No --pragmatiq-python: pragmatiq is not measured" in done.stdout
     rows = json.loads((tmp_path / "figures.json").read_text())["rows"]
-    assert {row["stage"] for row in rows} == {"slices", "loss"}
-    assert all(
-        row["ours"]["low"] > 0 and row["limit"]["low"] > 0 and "theirs" not in row for row in rows
-    )
+    assert [row["stage"] for row in rows] == list(stages)
+    assert [row["stage"] for row in rows if row["beside"] == "pragmatiq"] == ["pragmatiq prepare"]
+    assert [row["stage"] for row in rows if "limit" not in row] == ["online"]
+    assert all(row["ours"]["low"] > 0 and "theirs" not in row for row in rows)
     assert (tmp_path / "table.md").read_text().count("| - |") >= len(rows)
+    table = pq.read_table(tmp_path / "data" / "pragmatiq" / "events.parquet")
+    events = pd.read_parquet(tmp_path / "data" / "events.parquet").sort_values("client_id")
+    first = events["client_id"].unique()[:20]
+    assert set(table["user_id"].to_pylist()) == {str(client) for client in first}
+    assert len(table) == events["client_id"].isin(first).sum()
 
 
 def test_what_the_peer_cannot_do_is_a_note_and_not_the_end(script: Script, tmp_path: Path) -> None:
