@@ -89,7 +89,8 @@ def _write_events(path: Path, clients: int) -> None:
 
 def repeat_clients(base: pa.Table, path: Path, *, copies: int, clients: int) -> None:
     """Write events of at most `clients` clients in time order: copies of `base` under new ids."""
-    connection = duckdb.connect()
+    spill = {"memory_limit": "6GB", "temp_directory": str(path.parent / "spill")}
+    connection = duckdb.connect(config=spill)
     connection.register("base", base)
     connection.execute(
         "CREATE TABLE numbered AS SELECT * REPLACE (dense_rank() OVER (ORDER BY client_id) - 1 "
