@@ -1,8 +1,8 @@
 """Tables of other shapes: embeddings by default beside aggregates with order.
 
-    pip install --no-deps recbole lifetimes retentioneering==3.3.0
+    pip install --no-deps recbole lifetimes retentioneering==3.3.0 aeon==1.6.0
     python benchmarks/more_tables.py DATA_FOLDER -o OUT_FOLDER [--trees 100]
-    [--tables ratings,hours,matches,shop,clicks]
+    [--tables ratings,hours,matches,shop,clicks,vowels,power,leaves]
     [--without missing_numbers,code_fractions,category_components]
 
 - ratings: MovieLens 100K (a sample file of `recbole`), 943 people who rated 1,682 films. Targets
@@ -16,9 +16,13 @@
 - clicks: events in a shop (a file of `retentioneering`) of 2,928 visitors, each history cut at a
   random event. Targets are the next event, the time to it, and whether the visitor pays or returns
   on another day.
+- vowels, power, leaves: time series (JapaneseVowels, ItalyPowerDemand and OSULeaf of the UCR and
+  UEA archives, sample files of `aeon`), a row per value, training and test sets together: 640
+  pairs of vowels by nine speakers (12 numbers), 1,096 days of power demand by season, and 442
+  outlines of leaves of six species. The target is the class.
 
 No default was chosen on them before the poolings `missing_numbers` (chosen on hours),
-`code_fractions` (matches) and `category_components` (ratings), and none on shop and clicks.
+`code_fractions` (matches) and `category_components` (ratings), and none on the others.
 --without trains a second model per table without these poolings. OUT_FOLDER/more_tables.json has
 the rows of the table: with --without, it can replace research/data/more_tables.json.
 """
@@ -26,6 +30,7 @@ the rows of the table: with --without, it can replace research/data/more_tables.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -193,12 +198,38 @@ def clicks(data: Path) -> Table:
     return pd.concat(histories, ignore_index=True), found
 
 
+def series(name: str, data: Path) -> Table:
+    """Return the values of a set of time series, one a minute, and their classes."""
+    folder = of_package("aeon", f"datasets/data/{name}")
+    values = []
+    labels = []
+    for part in ("TRAIN", "TEST"):
+        text = (folder / f"{name}_{part}.ts").read_text(encoding="utf-8", errors="replace")
+        lines = [line.strip() for line in text.splitlines()]
+        start = [line.lower() for line in lines].index("@data") + 1
+        for line in filter(None, lines[start:]):
+            *dimensions, label = line.split(":")
+            numbers = np.array([d.split(",") for d in dimensions], dtype=float).T
+            frame = pd.DataFrame(numbers, columns=[f"x{i}" for i in range(numbers.shape[1])])
+            minutes = pd.to_timedelta(np.arange(len(frame)), unit="min")
+            frame.insert(0, "event_time", pd.Timestamp("2020-01-01") + minutes)
+            frame.insert(0, "client_id", len(labels))
+            values.append(frame)
+            labels.append((len(labels), label))
+    return pd.concat(values, ignore_index=True), pd.DataFrame(
+        labels, columns=["client_id", "class"]
+    )
+
+
 TABLES: dict[str, Callable[[Path], Table]] = {
     "ratings": ratings,
     "hours": hours,
     "matches": matches,
     "shop": shop,
     "clicks": clicks,
+    "vowels": partial(series, "JapaneseVowels"),
+    "power": partial(series, "ItalyPowerDemand"),
+    "leaves": partial(series, "OSULeaf"),
 }
 
 

@@ -210,6 +210,15 @@ def more_tables() -> Rows:
     return _once(rows)
 
 
+def time_series() -> Rows:
+    rows: Rows = [["series", "target, metric", ORDER, ALONE, "linear", "difference"]]
+    for r in measured("time_series"):
+        alone, linear = r["with"]
+        cells = [number(r[ORDER]), number(alone), number(linear)]
+        rows.append([r["data"], named(r), *cells, interval(r["difference"], signed=True)])
+    return rows
+
+
 def text_columns() -> Rows:
     rows: Rows = [["product as", *READ_BY, "recall@1"]]
     found = measured("columns")
@@ -460,6 +469,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "next events, chosen on": lambda: next_events(chosen=True),
     "next events, confirmed on": lambda: next_events(chosen=False),
     "more tables": more_tables,
+    "time series": time_series,
     "text": text_columns,
     "facts": lambda: facts("facts"),
     "facts of physionet2012": lambda: facts("facts_physionet2012"),
