@@ -99,7 +99,7 @@ def difference(table: pd.DataFrame, better: str) -> str:
 
 
 def _difference(table: pd.DataFrame, better: str) -> tuple[float, float]:
-    base = table[table["features"] == ORDER].set_index("fold")["value"]
+    base = table[table["features"] == ORDER].groupby("fold")["value"].mean()  # of two machines
     rows = table[table["features"] == better]
     found = np.asarray(rows["value"] - rows["fold"].map(base), dtype=np.float64)
     half = stats.t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found))
