@@ -218,7 +218,7 @@ class Scorer:
                     "The new events begin before the last event of the client's state. Give "
                     "all events of the client, without a state."
                 )
-        given = replace(batch, previous_time=torch.tensor([before]))
+        given = replace(batch, previous_time=_whole([before]))
         summary = self._encoder.advance(given, old.summary if old is not None else None)
         times = encoded.time
         first, last = (int(times[0]), int(times[-1])) if len(times) else (None, None)
@@ -230,7 +230,7 @@ class Scorer:
             first,
             last,
             self._fingerprint,
-            {name: values.float() for name, values in summary.items()},
+            {n: x if x.dtype is torch.float32 else x.float() for n, x in summary.items()},
         )
 
     def states(self, path: str | Path, clients: Sequence[Any]) -> dict[Any, ClientState]:
@@ -284,7 +284,7 @@ class Scorer:
         for i, client in enumerate(clients):
             if isinstance(client, ClientState):
                 state = self._checked(client)
-                ends = [torch.tensor([x or 0]) for x in (state.first_us, state.last_us)]
+                ends = [_whole([x or 0]) for x in (state.first_us, state.last_us)]
                 vectors[i] = self._encoder.read(state.summary, *ends)[0].float()
         rest = [i for i, client in enumerate(clients) if not isinstance(client, ClientState)]
         if rest:
@@ -405,6 +405,11 @@ def _batch(clients: Sequence[EncodedValues], max_events: int | None = None) -> S
 
     time = of_all([x.time for x in clients])
     columns = {name: of_all([x.columns[name] for x in clients]) for name in clients[0].columns}
-    offsets = torch.tensor([0, *itertools.accumulate(lengths)])
+    offsets = _whole([0, *itertools.accumulate(lengths)])
     kind = OneSequence if len(clients) == 1 and len(time) else SequenceBatch
-    return kind(columns, time, offsets, torch.tensor(lengths))
+    return kind(columns, time, offsets, _whole(lengths))
+
+
+def _whole(numbers: list[int]) -> Tensor:
+    """Return an int64 tensor in less than half the time of torch.tensor."""
+    return torch.from_numpy(np.array(numbers, np.int64))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -321,8 +321,7 @@ class _Buffers(nn.Module):
         super().__init__()
         for name, values in tensors.items():
             self.register_buffer(name, values, persistent=False)
-        self.names = tuple(tensors)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors by name."""
-        return {name: self.get_buffer(name) for name in self.names}
+        return cast("dict[str, Tensor]", self._buffers)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.pooling import Summary
-from seqmel.nn.segments import decayed_count, segment_sum
+from seqmel.nn.segments import decayed_count, segment_sum, where_some
 
 __all__ = ["HALF_LIFE", "NUMBERS", "KnownNumbers"]
 
@@ -74,6 +74,6 @@ class KnownNumbers(nn.Module):
         number = later["number"]
         return {
             "number": earlier["number"] + number,
-            "last": torch.where(number > 0, later["last"], earlier["last"]),
+            "last": where_some(number, later["last"], earlier["last"]),
             "decayed": earlier["decayed"] * torch.exp(number * -RATE) + later["decayed"],
         }

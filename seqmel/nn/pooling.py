@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.nn.by_category import ByCategory
-from seqmel.nn.segments import final_rows, segment_max, segment_sum
+from seqmel.nn.segments import final_rows, segment_max, segment_sum, where_some
 
 __all__ = ["POOLINGS", "Pooling", "Summary", "in_blocks", "joined", "side_by_side"]
 
@@ -178,11 +178,11 @@ class Pooling(nn.Module):
             )
         if "max" in earlier:
             larger = torch.maximum(earlier["max"], later["max"])
-            merged["max"] = torch.where(
-                before == 0, later["max"], torch.where(new == 0, earlier["max"], larger)
+            merged["max"] = where_some(
+                before, where_some(new, larger, earlier["max"]), later["max"]
             )
         if "last" in earlier:
-            merged["last"] = torch.where(new > 0, later["last"], earlier["last"])
+            merged["last"] = where_some(new, later["last"], earlier["last"])
         if "kinds" in earlier:
             merged["kinds"] = earlier["kinds"] + later["kinds"]
         if "peak" in earlier:

@@ -22,7 +22,9 @@ All are sums or copies, so summaries of an earlier and a later part can be merge
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -49,6 +51,7 @@ from seqmel.nn.segments import (
     recency,
     segment_max,
     segment_sum,
+    where_some,
 )
 from seqmel.nn.sources import Kind, Presence, SourceKinds, cells_of_events, latest_of_slots
 from seqmel.nn.transitions import Transitions
@@ -249,14 +252,15 @@ class Recent(nn.Module):
 
     @staticmethod
     def _merge_runs(earlier: Summary, later: Summary, before: Tensor, new: Tensor) -> Summary:
-        both = (before > 0) & (new > 0)
-        joined = both & (earlier["last_codes"] == later["first_codes"])
-        through = torch.where(joined & (later["run"] == new), earlier["run"] + new, later["run"])
+        equal = earlier["last_codes"] == later["first_codes"]
+        through = torch.where(equal & (later["run"] == new), earlier["run"] + new, later["run"])
+        both = torch.minimum(before, new)
+        changed = where_some(both, ~equal, torch.zeros_like(equal))
         return {
-            "run": torch.where(new > 0, through, earlier["run"]),
-            "changes": earlier["changes"] + later["changes"] + (both & ~joined),
-            "first_codes": torch.where(before > 0, earlier["first_codes"], later["first_codes"]),
-            "last_codes": torch.where(new > 0, later["last_codes"], earlier["last_codes"]),
+            "run": where_some(both, through, where_some(new, later["run"], earlier["run"])),
+            "changes": earlier["changes"] + later["changes"] + changed,
+            "first_codes": where_some(before, earlier["first_codes"], later["first_codes"]),
+            "last_codes": where_some(new, later["last_codes"], earlier["last_codes"]),
         }
 
 
@@ -290,31 +294,37 @@ class RecentByCategory(nn.Module):
         cell = cells_of_events(batch, self.column, self.slots)
         latest = latest_of_slots(batch, self.column, self.slots)
         seen = latest >= 0
-        ago = torch.where(seen, batch.offsets[1:].unsqueeze(1) - 1 - latest, -1)
-        numbers = torch.ones(batch.events, 1, device=batch.device)
-        if self.numbers:
-            known = batch.stacked(self.numbers).nan_to_num(0.0)
-            numbers = torch.cat([numbers, known], dim=1)
-        sums = sum_rows(numbers, cell, len(batch) * self.slots).view(*shape, numbers.shape[1])
-        found = {"ago": ago.float(), "seen": sums[:, :, 0]}
+        ago = torch.where(seen, batch.final_events - latest, -1).float()
+        size = len(batch) * self.slots
         if not self.numbers:
-            return found
-        padded = torch.cat([numbers, numbers.new_zeros(1, numbers.shape[1])])
-        rows = torch.where(seen, latest, batch.events).flatten()
-        last = padded.index_select(0, rows)[:, 1:].reshape(
-            len(batch), self.slots * len(self.numbers)
-        )
-        return found | {"sums": sums[:, :, 1:].flatten(1), "values": last}
+            ones = batch.once("ones", lambda: torch.ones(batch.events, device=batch.device))
+            return {"ago": ago, "seen": sum_rows(ones, cell, size).view(shape)}
+        numbers = batch.once(("counted", self.numbers), lambda: self._counted(batch))
+        sums = sum_rows(numbers[1:], cell, size).view(*shape, numbers.shape[1])
+        # An event -1 takes the row of zeros.
+        last = numbers.index_select(0, (latest + 1).flatten())[:, 1:]
+        return {
+            "ago": ago,
+            "seen": sums[:, :, 0],
+            "sums": sums[:, :, 1:].flatten(1),
+            "values": last.reshape(len(batch), self.slots * len(self.numbers)),
+        }
 
-    def read(self, summary: Summary, count: Tensor) -> Tensor:
+    def _counted(self, batch: SequenceBatch) -> Tensor:
+        """Return (1 + E, 1 + numbers): a row of zeros; then 1 and the numbers of each event."""
+        known = batch.stacked(self.numbers).nan_to_num(0.0)
+        rows = torch.cat([known.new_ones(batch.events, 1), known], dim=1)
+        return torch.cat([rows.new_zeros(1, rows.shape[1]), rows])
+
+    def read(self, summary: Summary, count: Tensor) -> Tensor:  # noqa: ARG002 as all parts
         """Compute (B, output_size) from summaries of sequences with `count` (B, 1) events."""
         parts = [recency(summary["ago"]), summary["seen"].log1p()]
         if self.numbers:
-            shape = (len(count), self.slots, len(self.numbers))
-            values = summary["values"].view(shape)
-            sums = summary["sums"].view(shape)
-            mean = sums / summary["seen"].clamp(min=1).unsqueeze(2)
-            parts += [part.flatten(1) for part in (values, mean, values - mean)]
+            seen = summary["seen"].clamp(min=1)
+            if len(self.numbers) > 1:
+                seen = seen.repeat_interleave(len(self.numbers), dim=1)
+            mean = summary["sums"] / seen
+            parts += [summary["values"], mean, summary["values"] - mean]
         return torch.cat(parts, dim=1)
 
     def merge(self, earlier: Summary, later: Summary, before: Tensor, new: Tensor) -> Summary:  # noqa: ARG002 as all parts
@@ -325,7 +335,9 @@ class RecentByCategory(nn.Module):
         }
         if not self.numbers:
             return merged
-        seen = (later["ago"] >= 0).repeat_interleave(len(self.numbers), dim=1)
+        seen = later["ago"] >= 0
+        if len(self.numbers) > 1:
+            seen = seen.repeat_interleave(len(self.numbers), dim=1)
         values = torch.where(seen, later["values"], earlier["values"])
         return merged | {"sums": earlier["sums"] + later["sums"], "values": values}
 
@@ -432,8 +444,15 @@ class RecentEvents(nn.Module):
 
 def _by_prefix(summary: Summary) -> dict[str, Summary]:
     """Return the prefix of each part -> its summary, given that of all parts."""
-    found: dict[str, Summary] = {}
+    found: dict[str, Summary] = defaultdict(dict)
     for name, values in summary.items():
-        prefix, _, rest = name.partition("_")
-        found.setdefault(prefix + "_", {})[rest] = values
+        prefix, rest = _cut(name)
+        found[prefix][rest] = values
     return found
+
+
+@cache
+def _cut(name: str) -> tuple[str, str]:
+    """Return the prefix of a name, and the rest."""
+    prefix, mark, rest = name.partition("_")
+    return prefix + mark, rest

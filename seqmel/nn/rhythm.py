@@ -35,6 +35,7 @@ from seqmel.nn.segments import (
     merged_last_rows,
     segment_max,
     segment_sum,
+    where_some,
 )
 from seqmel.nn.sources import Kind, latest_of_slots
 
@@ -65,6 +66,8 @@ class Rhythm(nn.Module):
         self.unit = max(math.expm1(scale.gap_center), 1e-3)
         """Seconds."""
         self.output_size = GAP_STATISTICS + sum(slots.values())
+        self.rates: Tensor  # (half-lives,)
+        self.register_buffer("rates", torch.tensor(_RATES), persistent=False)
 
     def gaps(self, batch: SequenceBatch) -> Tensor:
         """Return (E, 3) float32: the scaled gap before each event, whether it has one, and seconds.
@@ -73,9 +76,11 @@ class Rhythm(nn.Module):
         """
         known = batch.positions() > 0
         if batch.previous_time is not None:
-            before = batch.previous_time.index_select(0, batch.sequence_index)
+            before = batch.previous_time
+            if not batch.is_one:
+                before = before.index_select(0, batch.sequence_index)
             known = known | (before != NO_TIME)
-        gap = torch.where(known, clipped_gaps(batch, self.scale), 0.0)
+        gap = clipped_gaps(batch, self.scale).masked_fill(~known, 0.0)
         return torch.stack([gap, known.float(), gap_seconds(batch).float()], dim=1)
 
     def summarise(self, gaps: Tensor, batch: SequenceBatch) -> Summary:
@@ -85,22 +90,20 @@ class Rhythm(nn.Module):
             gaps: (E, 3), from `gaps`.
             batch: The sequences of the events.
         """
-        gap, known, _ = gaps.unbind(1)
-        weighted = [(gap * torch.exp(batch.ages * -rate)).unsqueeze(1) for rate in _RATES]
-        sums = segment_sum(torch.cat([gaps, *weighted], dim=1), batch)
+        gap, known = gaps[:, :1], gaps[:, 1:2]
+        decay = torch.exp(batch.ages.unsqueeze(1) * -self.rates)
+        sums = segment_sum(torch.cat([gaps, gap * decay], dim=1), batch)
         number = sums[:, 1:2]
         mean = sums[:, :1] / number.clamp(min=1)
-        of_event = mean[:, 0]
-        if not batch.is_one:
-            of_event = of_event.index_select(0, batch.sequence_index)
+        of_event = mean if batch.is_one else mean.index_select(0, batch.sequence_index)
         away = (gap - of_event) * known
-        largest = segment_max(torch.where(known > 0, gap, _LEAST).unsqueeze(1), batch)
+        largest = segment_max(torch.where(known > 0, gap, _LEAST), batch)
         found = {
             "number": number,
             "mean": mean,
-            "squares": segment_sum(away.square().unsqueeze(1), batch),
-            "max": torch.where(number > 0, largest, _LEAST),
-            "last": last_rows(gap.unsqueeze(1), batch, LAST_GAPS),
+            "squares": segment_sum(away.square(), batch),
+            "max": where_some(number, largest, torch.full_like(largest, _LEAST)),
+            "last": last_rows(gap, batch, LAST_GAPS),
             "decayed": sums[:, 3:],
             "span": sums[:, 2:3],
         }
@@ -114,26 +117,28 @@ class Rhythm(nn.Module):
         latest = torch.cat([latest_of_slots(batch, kind, slots) for kind, slots in kinds], dim=1)
         end = final_rows(batch.time, batch).unsqueeze(1)
         since = (end - batch.time[latest.clamp(min=0)]).double() / 1e6
-        return torch.where(latest < 0, -1.0, since).float()
+        return since.float().masked_fill(latest < 0, -1.0)
 
     def read(self, summary: Summary, count: Tensor) -> Tensor:
         """Compute (B, output_size) from summaries of sequences with `count` (B, 1) events."""
         number = summary["number"]
         some = number.clamp(min=1)
-        weights = [decayed_count(some, rate) for rate in _RATES]
+        weights = torch.cat([decayed_count(some, rate) for rate in _RATES], dim=1)
         statistics = [
             summary["mean"],
             (summary["squares"] / some).sqrt(),
             summary["max"],
             summary["last"],
-            summary["decayed"] / torch.cat(weights, dim=1),
+            summary["decayed"] / weights,
         ]
-        of_gaps = torch.where(number > 0, torch.cat(statistics, dim=1), 0.0)
+        shown = torch.cat(statistics, dim=1)
+        of_gaps = where_some(number, shown, torch.zeros_like(shown))
         if not self.slots:
             return of_gaps
         ago = summary["ago"]
-        since = torch.where(ago < 0, NEVER, -torch.log1p(ago.clamp(min=0) / self.unit))
-        return torch.cat([of_gaps, torch.where(count > 0, since, 0.0)], dim=1)
+        since = (-torch.log1p(ago.clamp(min=0) / self.unit)).masked_fill(ago < 0, NEVER)
+        since = where_some(count, since, torch.zeros_like(since))
+        return torch.cat([of_gaps, since], dim=1)
 
     def merge(self, earlier: Summary, later: Summary, before: Tensor, new: Tensor) -> Summary:  # noqa: ARG002 as all parts
         """Merge summaries of consecutive parts with `before` and `new` (B, 1) events."""
@@ -141,7 +146,7 @@ class Rhythm(nn.Module):
         total = earlier["number"] + number
         apart = later["mean"] - earlier["mean"]
         share = number / total.clamp(min=1)
-        decay = torch.cat([torch.exp(-new * rate) for rate in _RATES], dim=1)
+        decay = torch.exp(new * -self.rates)
         merged = {
             "number": total,
             "mean": earlier["mean"] + apart * share,

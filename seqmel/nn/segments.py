@@ -25,6 +25,7 @@ __all__ = [
     "recency",
     "segment_max",
     "segment_sum",
+    "where_some",
 ]
 
 _MAX = 2  # the mode of torch.embedding_bag
@@ -63,7 +64,7 @@ def first_rows(values: Tensor, batch: SequenceBatch) -> Tensor:
 def final_rows(values: Tensor, batch: SequenceBatch) -> Tensor:
     """Return the row of the last event of each sequence: (E, ...) -> (B, ...)."""
     if batch.is_one:
-        return values[-1:]
+        return values[-1:].clone()  # a view would keep all events in the client's state
     return _rows_or_zeros(values, (batch.offsets[1:] - 1).clamp(min=0), batch)
 
 
@@ -76,12 +77,25 @@ def _rows_or_zeros(values: Tensor, rows: Tensor, batch: SequenceBatch) -> Tensor
 
 def decayed_count(number: Tensor, rate: float) -> Tensor:
     """Return 1 + q + ... + q^(number - 1) with q = e^-rate: the weight of a decayed sum."""
-    return torch.expm1(-number * rate) / math.expm1(-rate)
+    return torch.expm1(number * -rate) / math.expm1(-rate)
+
+
+def where_some(number: Tensor, values: Tensor, others: Tensor) -> Tensor:
+    """Return the rows of `values` of sequences with some events, and `others` for those without.
+
+    Args:
+        number: (B, 1), the number of events.
+        values: (B, ...).
+        others: (B, ...).
+    """
+    if number.numel() == 1 and number.device.type == "cpu":  # a tenth of the time
+        return values if number.item() > 0 else others
+    return torch.where(number > 0, values, others)
 
 
 def recency(ago: Tensor) -> Tensor:
     """Return 1 / (1 + events since), 0 for -1, which is never."""
-    return torch.where(ago < 0, 0.0, 1 / (1 + ago.clamp(min=0)))
+    return (1 / (1 + ago.clamp(min=0))).masked_fill(ago < 0, 0.0)
 
 
 def merged_ago(earlier: Tensor, later: Tensor, passed: Tensor) -> Tensor:
@@ -92,7 +106,7 @@ def merged_ago(earlier: Tensor, later: Tensor, passed: Tensor) -> Tensor:
         later: (B, K), at the end of the later one.
         passed: (B, 1), what passed from one end to the other, in the same unit.
     """
-    waited = torch.where(earlier < 0, -1.0, earlier + passed)
+    waited = (earlier + passed).masked_fill(earlier < 0, -1.0)
     return torch.where(later < 0, waited, later)
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from seqmel.data.sequences.batch import SequenceBatch
-from seqmel.nn.segments import final_rows, first_rows, segment_sum
+from seqmel.nn.segments import final_rows, first_rows, segment_sum, where_some
 from seqmel.nn.sources import Kind, slots_of_events
 
 __all__ = ["COMPONENTS", "Transitions"]
@@ -94,9 +94,10 @@ class Transitions(nn.Module):
     ) -> dict[str, Tensor]:
         """Merge summaries of consecutive parts with `before` and `new` (B, 1) events."""
         between = (earlier["final"] * self.slots + later["first"]).long()[:, 0]
-        joined = torch.where((before > 0) & (new > 0), self.table.index_select(0, between), 0.0)
+        total = earlier["sum"] + later["sum"]
+        joined = total + self.table.index_select(0, between)
         return {
-            "sum": earlier["sum"] + later["sum"] + joined,
-            "first": torch.where(before > 0, earlier["first"], later["first"]),
-            "final": torch.where(new > 0, later["final"], earlier["final"]),
+            "sum": where_some(torch.minimum(before, new), joined, total),
+            "first": where_some(before, earlier["first"], later["first"]),
+            "final": where_some(new, later["final"], earlier["final"]),
         }

@@ -113,13 +113,19 @@ def test_a_call_takes_few_operations(scorer: Scorer) -> None:
     events = CLIENTS[100].sort_values("event_time").to_dict("records")
     state = scorer.update(events[:-1])
     for most, call in (
-        (540, lambda: scorer.embed(events)),
-        (540, lambda: scorer.update(events[-1], state)),
-        (200, lambda: scorer.embed(state)),
+        (500, lambda: scorer.embed(events)),
+        (450, lambda: scorer.update(events[-1], state)),
+        (180, lambda: scorer.embed(state)),
     ):
         with torch.inference_mode(), _Operations() as operations:
             call()
         assert operations.count <= most
+
+
+def test_a_state_of_many_events_is_no_larger_than_one_of_few(scorer: Scorer) -> None:
+    events = CLIENTS[100].to_dict("records")
+    few, many = (pickle.dumps(scorer.update(given)) for given in (events[:1], events * 20))
+    assert len(many) < 1.1 * len(few)
 
 
 # ------------------------------------------------------------------------------------------ values

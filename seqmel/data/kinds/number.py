@@ -282,7 +282,7 @@ class NumberKind(ColumnKind[NumericScales]):
         }
         found = {name: torch.tensor(given, dtype=torch.int64) for name, given in numbers.items()}
         knots = torch.tensor(KNOTS)
-        return found | {"knots": knots, "widths": knots.diff()}
+        return found | {"knots": knots, "inner": knots[1:-1], "widths": knots.diff()}
 
     def embed(
         self, columns: list[Tensor], codes: Tensor, layout: Mapping[str, Tensor], dtype: Any
@@ -298,8 +298,8 @@ class NumberKind(ColumnKind[NumericScales]):
         last = _CURVE_ROWS - 1
         missing = values.isnan()
         known = values.masked_fill(missing, 0.0)
-        left = torch.bucketize(known, knots[1:-1], right=True)
-        position = ((known - knots[left]) / layout["widths"][left]).to(dtype)
+        left = torch.bucketize(known, layout["inner"], right=True)
+        position = ((known - knots.take(left)) / layout["widths"].take(left)).to(dtype)
         curve = layout["begins"]
         if codes.shape[1]:
             curve = curve + codes.index_select(1, layout["curve_of"]) * layout["curve_rows"]

@@ -107,6 +107,11 @@ class SequenceBatch:
         )
 
     @cached_property
+    def final_events(self) -> Tensor:
+        """(B, 1) int64, the last event of each sequence; the event before an empty one."""
+        return (self.offsets[1:] - 1).unsqueeze(1)
+
+    @cached_property
     def first_events(self) -> Tensor:
         """int64, the first event of each non-empty sequence."""
         begins = self.lengths.cumsum(0) - self.lengths
